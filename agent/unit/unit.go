@@ -1,0 +1,114 @@
+// Package unit holds the values that cross the agent's rooms: a snapshot of a
+// repository, what was rendered from it, the objects that are meant to run.
+// It has types and small pure functions on them, nothing that acts.
+package unit
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Hash names a Git object.
+type Hash [20]byte
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// IsZero tells the hash of nothing.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+// Mode is a Git tree entry's mode.
+type Mode uint32
+
+const (
+	ModeDir        Mode = 0o040000
+	ModeRegular    Mode = 0o100644
+	ModeExecutable Mode = 0o100755
+	ModeSymlink    Mode = 0o120000
+	ModeSubmodule  Mode = 0o160000
+)
+
+// TreeEntry is one name in a directory.
+type TreeEntry struct {
+	Name string
+	Mode Mode
+	Hash Hash
+}
+
+// ErrTooLarge is returned by Tree.Blob for a file over the caller's limit.
+var ErrTooLarge = errors.New("file is over the size limit")
+
+// Tree reads directories and files of a commit by their hash, in place: there
+// is no checkout. Implementations are safe for concurrent use.
+type Tree interface {
+	// Entries lists a directory. An error says the object is missing or damaged.
+	Entries(ctx context.Context, dir Hash) ([]TreeEntry, error)
+	// Blob reads a file or a link's target, or fails with ErrTooLarge before
+	// more than max bytes are inflated.
+	Blob(ctx context.Context, file Hash, max int64) ([]byte, error)
+}
+
+// Snapshot is a repository at one commit.
+type Snapshot struct {
+	RepoURL string // as configured; never with credentials in it
+	Ref     string // "main"
+	Commit  string
+	Root    Hash // the commit's tree
+	Tree    Tree
+}
+
+// Revision is the fleet's word for the snapshot's commit.
+func (s Snapshot) Revision() fleet.Revision { return fleet.NewRevision(s.Ref, s.Commit) }
+
+// Facts are what a render may know of the cluster.
+type Facts struct {
+	Cluster string
+	Labels  map[string]string // as selection sees them
+}
+
+// RenderRequest asks for one source path, rendered for one cluster.
+type RenderRequest struct {
+	Snapshot Snapshot
+	Path     string // may be a template over Facts: {{ .cluster.name }}, {{ label "env" }}
+	Facts    Facts
+}
+
+// Object is one object that is meant to run.
+type Object struct {
+	Ref  fleet.ObjectRef
+	JSON json.RawMessage // canonical (fleet.Canonical)
+}
+
+// Rendered is what a path gave.
+type Rendered struct {
+	Path    string // the path with its template filled in
+	Objects []Object
+	Reads   ReadSet
+}
+
+// RenderError is a render that failed because of what the repository holds. It
+// is the app's own error: nothing else is wrong. Its text never holds the
+// content of a Secret.
+type RenderError struct {
+	File    string // path in the repository, where one is known
+	Line    int    // 0: not known
+	Message string
+	Hint    string
+	Reads   ReadSet // what was read until then: a change to it is worth another try
+}
+
+func (e *RenderError) Error() string { return e.Message }
+
+// ParseHash reads 40 hex digits.
+func ParseHash(s string) (Hash, error) {
+	var h Hash
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(h) {
+		return Hash{}, errors.New("not a Git object hash")
+	}
+	copy(h[:], b)
+	return h, nil
+}

@@ -1,0 +1,70 @@
+package fleet
+
+import (
+	"context"
+	"time"
+)
+
+// Hub is what people can ask of a hub. The hub's own service and pkg/client
+// both satisfy it, so the page, the CLI and programs share these words.
+//
+// Every method may return ErrForbidden, ErrInvalid (a bad name or selector) and
+// ErrUnavailable (the hub's store can't be reached, or a cluster's agent does
+// not answer); others are named at the method.
+type Hub interface {
+	// Clusters lists the clusters that match, by name.
+	Clusters(ctx context.Context, f ClusterFilter) ([]Cluster, error)
+	// Apps lists apps by cluster, namespace and name.
+	Apps(ctx context.Context, f AppFilter) ([]AppStatus, error)
+	// LabelCluster assigns and removes labels. ErrNotFound: no such cluster.
+	// ErrConflict: a key is declared at the spoke, or not assignable there.
+	LabelCluster(ctx context.Context, cluster string, set map[string]string, remove []string) (Cluster, error)
+	// Join makes a one-time token with which one new agent enrols.
+	// ErrConflict: a cluster of that name is enrolled already.
+	Join(ctx context.Context, cluster string, ttl time.Duration) (JoinGrant, error)
+	// RemoveCluster revokes the agent's credentials and forgets the cluster.
+	// What runs there is left alone. ErrNotFound: no such cluster.
+	RemoveCluster(ctx context.Context, cluster string) error
+
+	// Plan fetches the plan that waits for an app from the cluster's agent.
+	// ErrNotFound: no such app there, or nothing waits.
+	Plan(ctx context.Context, cluster string, app AppName) (SignedPlan, error)
+	// History fetches what was applied, newest first. ErrNotFound: no such app.
+	History(ctx context.Context, cluster string, app AppName) ([]HistoryEntry, error)
+	// Tree fetches the objects an app owns. ErrNotFound: no such app.
+	Tree(ctx context.Context, cluster string, app AppName) ([]Object, error)
+
+	// Approve relays a signed approval to the clusters it names.
+	// ErrNotFound: one of them is not known.
+	Approve(ctx context.Context, a SignedApproval) error
+	// Reject notes that a plan is not wanted. ErrNotFound: it does not wait.
+	Reject(ctx context.Context, cluster string, app AppName, plan, why string) error
+	// Sync asks agents to look at Git and the app now. No clusters: all that have it.
+	// It returns the clusters that were asked. ErrNotFound: nobody has it.
+	Sync(ctx context.Context, app AppName, clusters []string) ([]string, error)
+
+	// Watch sends a value whenever something in the view may have changed,
+	// coalesced, until ctx ends. The channel is closed then.
+	Watch(ctx context.Context) (<-chan struct{}, error)
+}
+
+// ClusterFilter narrows Clusters.
+type ClusterFilter struct {
+	Selector string // label selector; empty: all
+	Names    []string
+}
+
+// AppFilter narrows Apps.
+type AppFilter struct {
+	Selector  string // over the clusters' labels
+	Clusters  []string
+	Namespace string
+	Name      string
+}
+
+// JoinGrant is what a new agent needs to enrol.
+type JoinGrant struct {
+	Cluster string    `json:"cluster"`
+	Token   string    `json:"token"` // one use; holds the URL, the CA and a key
+	Expires time.Time `json:"expires"`
+}
