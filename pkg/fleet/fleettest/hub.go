@@ -1,0 +1,388 @@
+// Package fleettest has a fleet.Hub that works in memory, and the suite of
+// tests that shows whether another one behaves as fleet.Hub promises.
+package fleettest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+var _ fleet.Hub = (*Hub)(nil)
+
+// Key names one app on one cluster.
+type Key struct {
+	Cluster string
+	App     fleet.AppName
+}
+
+// Seed is the fleet a hub begins with.
+type Seed struct {
+	Clusters   []fleet.Cluster
+	Assignable []string // label keys that may be assigned; nil: all
+	Apps       []fleet.AppStatus
+	Plans      map[Key]fleet.SignedPlan
+	History    map[Key][]fleet.HistoryEntry
+	Trees      map[Key][]fleet.Object
+}
+
+// Call is one thing that was asked of a Hub and went well.
+type Call struct {
+	Method string
+	Actor  string
+	Detail string
+}
+
+// Hub is a hub without a network, a store or agents. It keeps what it is told.
+type Hub struct {
+	mu       sync.Mutex
+	seed     Seed
+	fail     error
+	calls    []Call
+	watchers map[chan struct{}]struct{}
+}
+
+// NewHub makes a hub that begins with what seed says.
+func NewHub(seed Seed) *Hub {
+	seed.Clusters = slices.Clone(seed.Clusters)
+	for i, c := range seed.Clusters {
+		seed.Clusters[i].Labels = maps.Clone(c.Labels)
+		seed.Clusters[i].Assigned = maps.Clone(c.Assigned)
+	}
+	seed.Apps = slices.Clone(seed.Apps)
+	seed.Plans = maps.Clone(seed.Plans)
+	return &Hub{seed: seed, watchers: map[chan struct{}]struct{}{}}
+}
+
+// Fail makes every method return err from now on; nil ends that.
+func (h *Hub) Fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fail = err
+}
+
+// Calls lists what changed something, in order.
+func (h *Hub) Calls() []Call {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.calls)
+}
+
+// SetApp puts one app's status in place, or in place of the one before.
+func (h *Hub) SetApp(s fleet.AppStatus) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.IndexFunc(h.seed.Apps, func(o fleet.AppStatus) bool {
+		return o.Cluster == s.Cluster && o.Name() == s.Name()
+	}); i >= 0 {
+		h.seed.Apps[i] = s
+	} else {
+		h.seed.Apps = append(h.seed.Apps, s)
+	}
+	h.notify()
+}
+
+// Watchers counts the watches that are open.
+func (h *Hub) Watchers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.watchers)
+}
+
+func (h *Hub) did(ctx context.Context, method, format string, a ...any) {
+	h.calls = append(h.calls, Call{Method: method, Actor: fleet.Actor(ctx), Detail: fmt.Sprintf(format, a...)})
+	h.notify()
+}
+
+func (h *Hub) notify() {
+	for w := range h.watchers {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// begin locks the hub; the caller unlocks it.
+func (h *Hub) begin(ctx context.Context) error {
+	h.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return h.fail
+}
+
+// Clusters implements fleet.Hub.
+func (h *Hub) Clusters(ctx context.Context, f fleet.ClusterFilter) ([]fleet.Cluster, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	match, err := parseSelector(f.Selector)
+	if err != nil {
+		return nil, err
+	}
+	out := []fleet.Cluster{}
+	for _, c := range h.seed.Clusters {
+		if match(c.Labels) && (len(f.Names) == 0 || slices.Contains(f.Names, c.Cluster)) {
+			c.Labels = maps.Clone(c.Labels)
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b fleet.Cluster) int { return cmp.Compare(a.Cluster, b.Cluster) })
+	return out, nil
+}
+
+// Apps implements fleet.Hub.
+func (h *Hub) Apps(ctx context.Context, f fleet.AppFilter) ([]fleet.AppStatus, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	match, err := parseSelector(f.Selector)
+	if err != nil {
+		return nil, err
+	}
+	out := []fleet.AppStatus{}
+	for _, s := range h.seed.Apps {
+		c := h.cluster(s.Cluster)
+		if c == nil || !match(c.Labels) ||
+			len(f.Clusters) > 0 && !slices.Contains(f.Clusters, s.Cluster) ||
+			f.Namespace != "" && s.Namespace != f.Namespace || f.Name != "" && s.App != f.Name {
+			continue
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b fleet.AppStatus) int {
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), a.Name().Compare(b.Name()))
+	})
+	return out, nil
+}
+
+// LabelCluster implements fleet.Hub.
+func (h *Hub) LabelCluster(ctx context.Context, cluster string, set map[string]string, remove []string) (fleet.Cluster, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return fleet.Cluster{}, err
+	}
+	if err := fleet.ValidateLabels(set); err != nil {
+		return fleet.Cluster{}, err
+	}
+	c := h.cluster(cluster)
+	if c == nil {
+		return fleet.Cluster{}, noCluster(cluster)
+	}
+	for _, k := range slices.Concat(slices.Sorted(maps.Keys(set)), remove) {
+		if _, declared := c.Declared[k]; declared {
+			return fleet.Cluster{}, fleet.WithHint(fleet.Conflict("label %q of cluster %q is declared at the spoke", k, cluster),
+				"change it in the agent's own configuration")
+		}
+		if h.seed.Assignable != nil && !slices.Contains(h.seed.Assignable, k) {
+			return fleet.Cluster{}, fleet.Conflict("label %q may not be assigned to cluster %q", k, cluster)
+		}
+	}
+	if c.Assigned == nil {
+		c.Assigned = map[string]string{}
+	}
+	for _, k := range remove {
+		delete(c.Assigned, k)
+	}
+	maps.Copy(c.Assigned, set)
+	c.Labels = maps.Clone(c.Assigned)
+	maps.Copy(c.Labels, c.Declared)
+	h.did(ctx, "LabelCluster", "%s set=%v remove=%v", cluster, set, remove)
+	out := *c
+	out.Labels = maps.Clone(c.Labels)
+	out.Assigned = maps.Clone(c.Assigned)
+	return out, nil
+}
+
+// Join implements fleet.Hub.
+func (h *Hub) Join(ctx context.Context, cluster string, ttl time.Duration) (fleet.JoinGrant, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return fleet.JoinGrant{}, err
+	}
+	if err := fleet.ValidateName("cluster", cluster); err != nil {
+		return fleet.JoinGrant{}, err
+	}
+	if ttl <= 0 {
+		return fleet.JoinGrant{}, fleet.Invalid("a join token must live longer than %s", ttl)
+	}
+	if h.cluster(cluster) != nil {
+		return fleet.JoinGrant{}, fleet.Conflict("cluster %q is enrolled already", cluster)
+	}
+	h.did(ctx, "Join", "%s %s", cluster, ttl)
+	return fleet.JoinGrant{Cluster: cluster, Token: "join-" + cluster, Expires: time.Now().Add(ttl).UTC()}, nil
+}
+
+// RemoveCluster implements fleet.Hub.
+func (h *Hub) RemoveCluster(ctx context.Context, cluster string) error {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if h.cluster(cluster) == nil {
+		return noCluster(cluster)
+	}
+	h.seed.Clusters = slices.DeleteFunc(h.seed.Clusters, func(c fleet.Cluster) bool { return c.Cluster == cluster })
+	h.seed.Apps = slices.DeleteFunc(h.seed.Apps, func(s fleet.AppStatus) bool { return s.Cluster == cluster })
+	h.did(ctx, "RemoveCluster", "%s", cluster)
+	return nil
+}
+
+// Plan implements fleet.Hub.
+func (h *Hub) Plan(ctx context.Context, cluster string, app fleet.AppName) (fleet.SignedPlan, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return fleet.SignedPlan{}, err
+	}
+	if h.app(cluster, app) == nil {
+		return fleet.SignedPlan{}, noApp(cluster, app)
+	}
+	p, ok := h.seed.Plans[Key{cluster, app}]
+	if !ok {
+		return fleet.SignedPlan{}, fleet.NotFound("app %s on cluster %q: nothing waits", app, cluster)
+	}
+	return p, nil
+}
+
+// History implements fleet.Hub.
+func (h *Hub) History(ctx context.Context, cluster string, app fleet.AppName) ([]fleet.HistoryEntry, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if h.app(cluster, app) == nil {
+		return nil, noApp(cluster, app)
+	}
+	return append([]fleet.HistoryEntry{}, h.seed.History[Key{cluster, app}]...), nil
+}
+
+// Tree implements fleet.Hub.
+func (h *Hub) Tree(ctx context.Context, cluster string, app fleet.AppName) ([]fleet.Object, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if h.app(cluster, app) == nil {
+		return nil, noApp(cluster, app)
+	}
+	return append([]fleet.Object{}, h.seed.Trees[Key{cluster, app}]...), nil
+}
+
+// Approve implements fleet.Hub. It relays: signatures are the spoke's to check.
+func (h *Hub) Approve(ctx context.Context, a fleet.SignedApproval) error {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	var statement fleet.Approval
+	if err := json.Unmarshal(a.Statement, &statement); err != nil {
+		return fleet.Invalid("approval: %w", err)
+	}
+	if err := statement.Validate(); err != nil {
+		return err
+	}
+	for _, t := range statement.Targets {
+		if h.cluster(t.Cluster) == nil {
+			return noCluster(t.Cluster)
+		}
+	}
+	h.did(ctx, "Approve", "%s\n%s", a.Statement, a.Signature)
+	return nil
+}
+
+// Reject implements fleet.Hub.
+func (h *Hub) Reject(ctx context.Context, cluster string, app fleet.AppName, plan, why string) error {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s := h.app(cluster, app)
+	if s == nil || s.Pending == nil || s.Pending.Plan != plan {
+		return fleet.NotFound("app %s on cluster %q: plan %q does not wait", app, cluster, plan)
+	}
+	h.did(ctx, "Reject", "%s %s %s %q", cluster, app, plan, why)
+	return nil
+}
+
+// Sync implements fleet.Hub.
+func (h *Hub) Sync(ctx context.Context, app fleet.AppName, clusters []string) ([]string, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	asked := []string{}
+	for _, s := range h.seed.Apps {
+		if s.Name() == app && (len(clusters) == 0 || slices.Contains(clusters, s.Cluster)) {
+			asked = append(asked, s.Cluster)
+		}
+	}
+	if len(asked) == 0 {
+		return nil, fleet.NotFound("no cluster has app %s", app)
+	}
+	slices.Sort(asked)
+	h.did(ctx, "Sync", "%s %v", app, asked)
+	return asked, nil
+}
+
+// Watch implements fleet.Hub.
+func (h *Hub) Watch(ctx context.Context) (<-chan struct{}, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	w := make(chan struct{}, 1)
+	h.watchers[w] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.watchers, w)
+		close(w)
+	})
+	return w, nil
+}
+
+func (h *Hub) cluster(name string) *fleet.Cluster {
+	for i := range h.seed.Clusters {
+		if h.seed.Clusters[i].Cluster == name {
+			return &h.seed.Clusters[i]
+		}
+	}
+	return nil
+}
+
+func (h *Hub) app(cluster string, name fleet.AppName) *fleet.AppStatus {
+	for i := range h.seed.Apps {
+		if h.seed.Apps[i].Cluster == cluster && h.seed.Apps[i].Name() == name {
+			return &h.seed.Apps[i]
+		}
+	}
+	return nil
+}
+
+func noCluster(name string) error { return fleet.NotFound("cluster %q is not known", name) }
+
+func noApp(cluster string, app fleet.AppName) error {
+	return fleet.NotFound("app %s is not on cluster %q", app, cluster)
+}
