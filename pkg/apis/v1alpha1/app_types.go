@@ -1,0 +1,233 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// App is one unit of deployment: one source path, rendered for this cluster,
+// with one inventory. The name becomes part of what the app is called
+// everywhere, so it must be a DNS label.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:storageversion
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Namespaced,categories=capstan
+// +kubebuilder:printcolumn:name="Sync",type=string,JSONPath=`.status.sync`
+// +kubebuilder:printcolumn:name="Health",type=string,JSONPath=`.status.health`
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="metadata.name must be a DNS label: lower case letters, digits and '-', 63 characters at most, starting and ending with a letter or digit"
+type App struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// Spec is what is wanted. It comes from Git; the agent puts back what is
+	// edited by hand.
+	// +required
+	Spec AppSpec `json:"spec"`
+
+	// Status is what the agent found and did. Nobody else writes it.
+	// +optional
+	Status AppStatus `json:"status,omitzero"`
+}
+
+// AppSpec says what an App deploys, where, and under which conditions.
+type AppSpec struct {
+	// Source says where the objects are described.
+	// +required
+	Source AppSource `json:"source"`
+
+	// Clusters selects the clusters the app is for, by the clusters' labels.
+	// Absent or empty: every cluster that reads this repository. A selector that
+	// can't be parsed is an error of the app, and never a deselection.
+	// +optional
+	Clusters *metav1.LabelSelector `json:"clusters,omitempty"`
+
+	// Approval asks for signatures before a change is applied. It only ever adds
+	// to what the cluster's own configuration demands: it can't take a gate away.
+	// +optional
+	Approval *AppApproval `json:"approval,omitempty"`
+
+	// TargetNamespace is where namespaced objects go that name no namespace. It
+	// is not created: a namespace that does not exist is an error of the app.
+	// +optional
+	// +default="default"
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a DNS label: lower case letters, digits and '-', 63 characters at most, starting and ending with a letter or digit"
+	TargetNamespace string `json:"targetNamespace,omitempty"`
+
+	// Sync says what the agent may do by itself to keep the cluster as Git has it.
+	// +optional
+	// +default={}
+	Sync AppSync `json:"sync,omitzero"`
+}
+
+// AppSource says where in the repository an app is described. The repository
+// itself is the agent's own.
+type AppSource struct {
+	// Path is a directory, from the repository's root, that Kustomize can build.
+	// It may be a template over the cluster's facts: {{ .cluster.name }} and
+	// {{ label "env" }}. A label that is absent, or a path that is not there, is
+	// an error of the app; what runs is left alone then.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/')",message="must be relative to the repository's root: take the leading '/' away"
+	// +kubebuilder:validation:XValidation:rule="!self.split('/').exists(s, s == '..')",message="must stay inside the repository: '..' is not allowed"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x1f\\\\x7f\\\\\\\\]')",message="must not hold a backslash or control characters: directories are separated by '/'"
+	Path string `json:"path"`
+}
+
+// AppApproval asks for signatures on the plans of an app.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.approvers) || self.approvers.size() == 0 || !has(self.quorum) || self.quorum <= self.approvers.size()",message="quorum must not be larger than the number of approvers",fieldPath=".quorum"
+type AppApproval struct {
+	// Clusters selects the clusters on which approval is asked for, by the labels
+	// that are declared at the cluster itself. Absent or empty: all of them.
+	// +optional
+	Clusters *metav1.LabelSelector `json:"clusters,omitempty"`
+
+	// Approvers are the people whose signatures count: principals of the
+	// allowed_signers file that is pinned at the cluster. Absent or empty:
+	// everybody in that file. A name that is not in the file can't sign.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.matches('[\\\\s*?!,\"]'))",message="each must be one principal: no white space, quotes, commas or wildcards"
+	Approvers []string `json:"approvers,omitempty"`
+
+	// Quorum is how many different people must sign, at least. Absent: 1.
+	// +optional
+	// +default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=64
+	Quorum *int `json:"quorum,omitempty"`
+}
+
+// AppSync says what the agent may do by itself.
+type AppSync struct {
+	// Prune deletes objects that the app no longer describes. Where it is false
+	// they are left running, and the app reads OutOfSync.
+	// +optional
+	// +default=true
+	Prune *bool `json:"prune,omitempty"`
+
+	// SelfHeal undoes what others change on the app's objects. Where it is false
+	// the difference is reported as drift, and the app reads OutOfSync.
+	// +optional
+	// +default=true
+	SelfHeal *bool `json:"selfHeal,omitempty"`
+}
+
+// AppStatus is what the agent last found and did. Every word is a fleet word:
+// the same as the hub, the CLI and the page print.
+type AppStatus struct {
+	// ObservedGeneration is the metadata.generation this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Sync says whether what runs is what Git wants: Synced, OutOfSync, Pending or Unknown.
+	// +optional
+	Sync fleet.Sync `json:"sync,omitempty"`
+
+	// Health is the worst of the objects': Healthy, Suspended, Progressing,
+	// Missing, Degraded or Unknown.
+	// +optional
+	Health fleet.Health `json:"health,omitempty"`
+
+	// Revision is the commit that is applied, as "<branch>@sha1:<commit>": the
+	// one at which the app last rendered anew. Empty: nothing is applied.
+	// +optional
+	Revision fleet.Revision `json:"revision,omitempty"`
+
+	// Digest identifies the content that is applied, as "sha256:<hex>". Empty:
+	// nothing is applied.
+	// +optional
+	Digest fleet.Digest `json:"digest,omitempty"`
+
+	// Message says in one line what is going on, or what is wrong and in which
+	// file or object.
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// Pending is the plan that waits at a gate. Absent: nothing waits.
+	// +optional
+	Pending *PendingStatus `json:"pending,omitempty"`
+
+	// Objects is how many objects the app owns.
+	// +optional
+	Objects int `json:"objects,omitempty"`
+
+	// Drift names objects that differ from what was applied and have not been put
+	// right.
+	// +optional
+	// +listType=atomic
+	Drift []DriftStatus `json:"drift,omitempty"`
+
+	// Conditions are kstatus': Ready, Reconciling and Stalled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// PendingStatus says what waits, and for what.
+type PendingStatus struct {
+	// Revision is the commit that is wanted.
+	// +optional
+	Revision fleet.Revision `json:"revision,omitempty"`
+
+	// Digest identifies the content that is wanted. Empty: the plan takes the app
+	// off the cluster.
+	// +optional
+	Digest fleet.Digest `json:"digest,omitempty"`
+
+	// Gate is what the plan waits at: approval or confirm-prune.
+	// +required
+	Gate fleet.Gate `json:"gate"`
+
+	// Plan is the plan's id: random, for one use, named in each approval of it.
+	// +required
+	Plan string `json:"plan"`
+
+	// Since is when the plan was made.
+	// +required
+	Since metav1.Time `json:"since"`
+}
+
+// DriftStatus names one object that differs from what was applied. It never
+// holds a value.
+type DriftStatus struct {
+	// Object is the object, as "Deployment.apps shop/web".
+	// +required
+	Object string `json:"object"`
+
+	// Manager is the field manager that changed it, where the object tells.
+	// +optional
+	Manager string `json:"manager,omitempty"`
+
+	// Fields are JSON pointers (RFC 6901) to what differs.
+	// +optional
+	// +listType=atomic
+	Fields []string `json:"fields,omitempty"`
+
+	// Since is when the difference was first seen.
+	// +required
+	Since metav1.Time `json:"since"`
+}
+
+// AppList is a list of Apps.
+//
+// +kubebuilder:object:root=true
+type AppList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []App `json:"items"`
+}

@@ -1,0 +1,138 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// The bounds of the schema in app_types.go.
+const (
+	maxPath      = 1024
+	maxApprovers = 64
+	maxApprover  = 256
+)
+
+// Default fills in what the schema's defaults would.
+func (a *App) Default() {
+	s := &a.Spec
+	if s.TargetNamespace == "" {
+		s.TargetNamespace = "default"
+	}
+	if s.Sync.Prune == nil {
+		s.Sync.Prune = new(true)
+	}
+	if s.Sync.SelfHeal == nil {
+		s.Sync.SelfHeal = new(true)
+	}
+	if s.Approval != nil && s.Approval.Quorum == nil {
+		s.Approval.Quorum = new(1)
+	}
+}
+
+// Validate checks what the schema's rules check, and the selectors besides. The
+// error is fleet.ErrInvalid and begins with the field.
+func (a *App) Validate() error {
+	if err := fleet.ValidateName("app", a.Name); err != nil {
+		return fmt.Errorf("metadata.name: %w", err)
+	}
+	return a.Spec.Validate()
+}
+
+// Validate checks a spec. The error is fleet.ErrInvalid and begins with the field.
+func (s *AppSpec) Validate() error {
+	if err := validatePath(s.Source.Path); err != nil {
+		return fmt.Errorf("spec.source.path: %w", err)
+	}
+	if err := validateSelector("spec.clusters", s.Clusters); err != nil {
+		return err
+	}
+	if s.TargetNamespace != "" {
+		if err := fleet.ValidateName("namespace", s.TargetNamespace); err != nil {
+			return fmt.Errorf("spec.targetNamespace: %w", err)
+		}
+	}
+	if s.Approval == nil {
+		return nil
+	}
+	if err := validateSelector("spec.approval.clusters", s.Approval.Clusters); err != nil {
+		return err
+	}
+	return s.Approval.validate()
+}
+
+func validatePath(p string) error {
+	bad := func(why, hint string) error { return fleet.WithHint(fleet.Invalid("%q %s", p, why), hint) }
+	switch {
+	case p == "":
+		return fleet.WithHint(fleet.Invalid("is required"), "name the directory to build, from the repository's root")
+	case len(p) > maxPath:
+		return fleet.Invalid("is longer than %d bytes", maxPath)
+	case strings.HasPrefix(p, "/"):
+		return bad("is not relative to the repository's root", "take the leading '/' away")
+	case slices.Contains(strings.Split(p, "/"), ".."):
+		return bad("leaves the repository", "'..' is not allowed")
+	case strings.ContainsFunc(p, func(r rune) bool { return r == '\\' || r < ' ' || r == 0x7f }):
+		return bad("holds a backslash or a control character", "directories are separated by '/'")
+	}
+	return nil
+}
+
+func validateSelector(field string, s *metav1.LabelSelector) error {
+	if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
+		return fleet.WithHint(fleet.Invalid("%s: %v", field, err),
+			"a selector has matchLabels, and matchExpressions with the operators In, NotIn, Exists and DoesNotExist")
+	}
+	return nil
+}
+
+func (a *AppApproval) validate() error {
+	if len(a.Approvers) > maxApprovers {
+		return fleet.Invalid("spec.approval.approvers: has %d names, more than %d", len(a.Approvers), maxApprovers)
+	}
+	for i, who := range a.Approvers {
+		field := fmt.Sprintf("spec.approval.approvers[%d]", i)
+		switch {
+		case who == "" || len(who) > maxApprover:
+			return fleet.Invalid("%s: must have between 1 and %d bytes", field, maxApprover)
+		case strings.ContainsAny(who, `*?!,"`) || strings.ContainsFunc(who, unicode.IsSpace):
+			return fleet.WithHint(fleet.Invalid("%s: %q is not one principal", field, who),
+				"write each as in the allowed_signers file: no white space, quotes, commas or wildcards")
+		case slices.Contains(a.Approvers[:i], who):
+			return fleet.Invalid("%s: %q is there twice", field, who)
+		}
+	}
+	quorum := a.Required()
+	if quorum < 1 || quorum > maxApprovers {
+		return fleet.Invalid("spec.approval.quorum: %d is not between 1 and %d", quorum, maxApprovers)
+	}
+	if n := len(a.Approvers); n > 0 && quorum > n {
+		return fleet.WithHint(fleet.Invalid("spec.approval.quorum: %d is larger than the number of approvers, %d", quorum, n),
+			"nobody could ever approve: name more approvers, or lower the quorum")
+	}
+	return nil
+}
+
+// AppName is the app's name on its cluster.
+func (a *App) AppName() fleet.AppName {
+	return fleet.AppName{Namespace: a.Namespace, Name: a.Name}
+}
+
+// Required is how many people must sign.
+func (a *AppApproval) Required() int {
+	if a.Quorum == nil {
+		return 1
+	}
+	return *a.Quorum
+}
+
+// PruneEnabled tells whether objects that left the app are deleted.
+func (s AppSync) PruneEnabled() bool { return s.Prune == nil || *s.Prune }
+
+// SelfHealEnabled tells whether changes by others are undone.
+func (s AppSync) SelfHealEnabled() bool { return s.SelfHeal == nil || *s.SelfHeal }
