@@ -1,0 +1,257 @@
+// Package apply sends objects to the API server: server-side apply under the
+// agent's field manager, dry-runs for plans, and deletes that can only hit the
+// object they mean.
+//
+// It builds on fluxcd/pkg/ssa for what that does well (order, normalisation,
+// taking fields over from other managers) and sends the hot path itself: one
+// PATCH for an object that changed, many at a time, and nothing for one that
+// did not.
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/fluxcd/pkg/ssa"
+	"github.com/fluxcd/pkg/ssa/normalize"
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// parallel is how many requests one apply has in flight. More does not make an
+// API server faster.
+const parallel = 16
+
+// Client applies and prunes.
+type Client struct {
+	api    dynamic.Interface
+	mapper *restmapper.DeferredDiscoveryRESTMapper
+	key    []byte
+}
+
+// New makes a Client. fingerprintKey keys the fingerprints it returns.
+func New(cfg *rest.Config, fingerprintKey []byte) (*Client, error) {
+	api, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		api:    api,
+		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
+		key:    fingerprintKey,
+	}, nil
+}
+
+// Applied is what the API server made of an object.
+type Applied struct {
+	Object      unit.Object
+	UID         string
+	Fingerprint string
+}
+
+// Apply sends the objects in stages: CRDs and namespaces, then what is
+// cluster-wide, then the rest. Within a stage all are tried; a stage with an
+// error ends the apply. It returns what was applied even when it fails. The
+// error names each object that failed, and never holds a Secret's content.
+func (c *Client) Apply(ctx context.Context, app fleet.AppName, objects []unit.Object) ([]Applied, error) {
+	var done []Applied
+	for _, stage := range stages(objects) {
+		some, err := c.applyStage(ctx, app, stage)
+		done = append(done, some...)
+		if err != nil {
+			return done, err
+		}
+		if err := c.established(ctx, stage); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func (c *Client) applyStage(ctx context.Context, app fleet.AppName, objects []unit.Object) ([]Applied, error) {
+	var (
+		mu   sync.Mutex
+		done []Applied
+		errs []error
+		g    errgroup.Group
+	)
+	g.SetLimit(parallel)
+	for _, o := range objects {
+		g.Go(func() error {
+			live, err := c.patch(ctx, app, o, false)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, explain(o.Ref, err))
+				return nil
+			}
+			done = append(done, Applied{Object: o, UID: string(live.GetUID()), Fingerprint: inventory.Fingerprint(c.key, live.Object)})
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	return done, joinSorted(errs)
+}
+
+// patch sends one server-side apply. Fields others hold are taken over: what
+// Git says is what runs.
+func (c *Client) patch(ctx context.Context, app fleet.AppName, o unit.Object, dryRun bool) (*unstructured.Unstructured, error) {
+	r, err := c.resource(o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	body, err := marked(app, o)
+	if err != nil {
+		return nil, err
+	}
+	force := true
+	opts := metav1.PatchOptions{FieldManager: inventory.FieldManager, Force: &force, FieldValidation: metav1.FieldValidationStrict}
+	if dryRun {
+		opts.DryRun = []string{metav1.DryRunAll}
+	}
+	return r.Patch(ctx, o.Ref.Name, types.ApplyPatchType, body, opts)
+}
+
+// marked adds the labels by which the agent's watches find its objects, after
+// normalising what the API server would store otherwise than it was written.
+func marked(app fleet.AppName, o unit.Object) ([]byte, error) {
+	u, err := decode(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := normalize.Unstructured(u); err != nil {
+		return nil, err
+	}
+	labels := u.GetLabels()
+	if labels == nil {
+		labels = make(map[string]string, 2)
+	}
+	labels[inventory.AppLabel], labels[inventory.NamespaceLabel] = app.Name, app.Namespace
+	u.SetLabels(labels)
+	return u.MarshalJSON()
+}
+
+func decode(o unit.Object) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(o.JSON); err != nil {
+		return nil, fmt.Errorf("not a Kubernetes object: %w", err)
+	}
+	return u, nil
+}
+
+// resource is the endpoint of an object. It fails with errUnknownKind where
+// the cluster does not have the kind.
+func (c *Client) resource(ref fleet.ObjectRef) (dynamic.ResourceInterface, error) {
+	m, err := c.mapping(ref)
+	if err != nil {
+		return nil, err
+	}
+	r := c.api.Resource(m.Resource)
+	if ref.Namespace == "" {
+		return r, nil
+	}
+	return r.Namespace(ref.Namespace), nil
+}
+
+// stages cuts objects into what must be there before what.
+func stages(objects []unit.Object) [][]unit.Object {
+	var cut [3][]unit.Object
+	for _, o := range objects {
+		switch {
+		case isDefinition(o.Ref):
+			cut[0] = append(cut[0], o)
+		case o.Ref.Namespace == "":
+			cut[1] = append(cut[1], o)
+		default:
+			cut[2] = append(cut[2], o)
+		}
+	}
+	return slices.DeleteFunc(cut[:], func(s []unit.Object) bool { return len(s) == 0 })
+}
+
+func isDefinition(r fleet.ObjectRef) bool {
+	return r.Group == "" && r.Kind == "Namespace" || isCRD(r)
+}
+
+func isCRD(r fleet.ObjectRef) bool {
+	return r.Group == "apiextensions.k8s.io" && r.Kind == "CustomResourceDefinition"
+}
+
+// Heal puts one object back to what was applied. Fields that people's kubectl
+// holds are taken over first, so that what they added goes as well.
+func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (Applied, error) {
+	if live != nil {
+		if err := c.takeOver(ctx, o.Ref, live); err != nil {
+			return Applied{}, explain(o.Ref, err)
+		}
+	}
+	now, err := c.patch(ctx, app, o, false)
+	if err != nil {
+		return Applied{}, explain(o.Ref, err)
+	}
+	return Applied{Object: o, UID: string(now.GetUID()), Fingerprint: inventory.Fingerprint(c.key, now.Object)}, nil
+}
+
+func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstructured.Unstructured) error {
+	patch, err := ssa.PatchReplaceFieldsManagers(live, []ssa.FieldManager{
+		{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationUpdate},
+		{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationApply},
+	}, inventory.FieldManager)
+	if err != nil || len(patch) == 0 {
+		return err
+	}
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return err
+	}
+	r, err := c.resource(ref)
+	if err != nil {
+		return err
+	}
+	_, err = r.Patch(ctx, ref.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: inventory.FieldManager})
+	return err
+}
+
+// Get reads one live object. The error is fleet.ErrNotFound where it is not there.
+func (c *Client) Get(ctx context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
+	r, err := c.resource(ref)
+	if err != nil {
+		return nil, explain(ref, err)
+	}
+	live, err := r.Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, explain(ref, err)
+	}
+	return live, nil
+}
+
+// Fingerprint hashes what is ours of a live object.
+func (c *Client) Fingerprint(live *unstructured.Unstructured) string {
+	return inventory.Fingerprint(c.key, live.Object)
+}
+
+func joinSorted(errs []error) error {
+	slices.SortFunc(errs, func(a, b error) int {
+		return slices.Compare([]byte(a.Error()), []byte(b.Error()))
+	})
+	return errors.Join(errs...)
+}

@@ -1,0 +1,81 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// ObjectError is what went wrong with one object.
+type ObjectError struct {
+	Ref fleet.ObjectRef
+	Err error
+}
+
+func (e *ObjectError) Error() string { return fmt.Sprintf("%s: %s", e.Ref, e.text()) }
+func (e *ObjectError) Unwrap() error { return e.Err }
+
+// text is the API server's message, except for Secrets: there it could quote a
+// value, so only the fields at fault are named.
+func (e *ObjectError) text() string {
+	if e.Ref.Group != "" || e.Ref.Kind != "Secret" {
+		return e.Err.Error()
+	}
+	var status apierrors.APIStatus
+	if !errors.As(e.Err, &status) {
+		return "it could not be read as a Secret"
+	}
+	s := status.Status()
+	if s.Reason == metav1.StatusReasonNotFound || s.Reason == metav1.StatusReasonForbidden {
+		return s.Message
+	}
+	var fields []string
+	if s.Details != nil {
+		for _, c := range s.Details.Causes {
+			if c.Field != "" {
+				fields = append(fields, c.Field)
+			}
+		}
+	}
+	if len(fields) == 0 {
+		return fmt.Sprintf("the API server refused it (%s)", s.Reason)
+	}
+	return fmt.Sprintf("the API server refused it (%s): %s", s.Reason, strings.Join(fields, ", "))
+}
+
+// explain adds the object and, where there is something to do, a hint.
+func explain(ref fleet.ObjectRef, err error) error {
+	e := &ObjectError{Ref: ref, Err: err}
+	switch {
+	case isMissingNamespace(err, ref):
+		return fleet.WithHint(e, fmt.Sprintf("add a Namespace object for %q to this app, or to one that comes before it", ref.Namespace))
+	case apierrors.IsNotFound(err):
+		return &ObjectError{Ref: ref, Err: fleet.NotFound("not there")}
+	case meta.IsNoMatchError(err):
+		return fleet.WithHint(e, fmt.Sprintf("the cluster does not know %s %s: add its CustomResourceDefinition to the app, or correct the apiVersion", ref.Group, ref.Kind))
+	case apierrors.IsForbidden(err):
+		return fleet.WithHint(e, "the agent's ServiceAccount, or a quota or policy, does not allow it: see docs/rbac.md")
+	case ssaerrors.IsImmutableError(err):
+		return fleet.WithHint(e, "the field can't be changed on an existing object: give the object a new name, or delete it by hand and let the agent create it anew")
+	case apierrors.IsConflict(err):
+		return fleet.WithHint(e, fmt.Sprintf("another manager than %q holds a field", inventory.FieldManager))
+	}
+	return e
+}
+
+func isMissingNamespace(err error, ref fleet.ObjectRef) bool {
+	var status apierrors.APIStatus
+	if ref.Namespace == "" || !errors.As(err, &status) || !apierrors.IsNotFound(err) {
+		return false
+	}
+	d := status.Status().Details
+	return d != nil && d.Kind == "namespaces" && d.Name == ref.Namespace
+}

@@ -1,0 +1,142 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+func (c *Client) mapping(ref fleet.ObjectRef) (*meta.RESTMapping, error) {
+	return c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind}, ref.Version)
+}
+
+// Resource is where a kind's objects are listed and watched.
+func (c *Client) Resource(ref fleet.ObjectRef) (schema.GroupVersionResource, error) {
+	m, err := c.mapping(ref)
+	if err != nil {
+		return schema.GroupVersionResource{}, explain(ref, err)
+	}
+	return m.Resource, nil
+}
+
+// Scope gives every namespaced object that names no namespace the default one,
+// and takes it from cluster-wide ones, so that a reference means one object. A
+// kind that a CRD among the objects brings is read from that CRD.
+func (c *Client) Scope(objects []unit.Object, namespace string) ([]unit.Object, error) {
+	brought, err := broughtAlong(objects)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]unit.Object, len(objects))
+	var errs []error
+	for i, o := range objects {
+		namespaced, ok := brought[schema.GroupKind{Group: o.Ref.Group, Kind: o.Ref.Kind}]
+		if !ok {
+			m, err := c.mapping(o.Ref)
+			if err != nil {
+				errs = append(errs, explain(o.Ref, err))
+				continue
+			}
+			namespaced = m.Scope.Name() == meta.RESTScopeNameNamespace
+		}
+		if out[i], err = scoped(o, namespaced, namespace); err != nil {
+			errs = append(errs, explain(o.Ref, err))
+		}
+	}
+	return out, joinSorted(errs)
+}
+
+func scoped(o unit.Object, namespaced bool, namespace string) (unit.Object, error) {
+	switch {
+	case namespaced && o.Ref.Namespace == "":
+	case !namespaced && o.Ref.Namespace != "":
+		namespace = ""
+	default:
+		return o, nil
+	}
+	u, err := decode(o)
+	if err != nil {
+		return o, err
+	}
+	u.SetNamespace(namespace)
+	b, err := fleet.Canonical(u.Object)
+	if err != nil {
+		return o, err
+	}
+	o.Ref.Namespace, o.JSON = namespace, b
+	return o, nil
+}
+
+// broughtAlong lists the kinds the objects' own CRDs define, and whether each
+// is namespaced.
+func broughtAlong(objects []unit.Object) (map[schema.GroupKind]bool, error) {
+	out := map[schema.GroupKind]bool{}
+	for _, o := range objects {
+		if !isCRD(o.Ref) {
+			continue
+		}
+		var crd struct {
+			Spec struct {
+				Group string `json:"group"`
+				Scope string `json:"scope"`
+				Names struct {
+					Kind string `json:"kind"`
+				} `json:"names"`
+			} `json:"spec"`
+		}
+		if err := json.Unmarshal(o.JSON, &crd); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Ref, err)
+		}
+		out[schema.GroupKind{Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind}] = crd.Spec.Scope == "Namespaced"
+	}
+	return out, nil
+}
+
+// establishTimeout bounds the wait for a CRD's endpoint to be served.
+const establishTimeout = 30 * time.Second
+
+// established waits until the CRDs of a stage serve their kinds.
+func (c *Client) established(ctx context.Context, stage []unit.Object) error {
+	crds := false
+	for _, o := range stage {
+		if !isCRD(o.Ref) {
+			continue
+		}
+		crds = true
+		r, err := c.resource(o.Ref)
+		if err != nil {
+			return explain(o.Ref, err)
+		}
+		err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, establishTimeout, true, func(ctx context.Context) (bool, error) {
+			live, err := r.Get(ctx, o.Ref.Name, metav1.GetOptions{})
+			return err == nil && isEstablished(live), err
+		})
+		if err != nil {
+			return explain(o.Ref, fmt.Errorf("the API server does not serve it yet: %w", err))
+		}
+	}
+	if crds {
+		c.mapper.Reset()
+	}
+	return nil
+}
+
+func isEstablished(crd *unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
+	for _, e := range conditions {
+		if m, ok := e.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
+			return true
+		}
+	}
+	return false
+}

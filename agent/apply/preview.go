@@ -1,0 +1,91 @@
+package apply
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/plan"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Preview asks the API server, by dry-run, what a delta would change. maskKey
+// hides secret values. An object whose namespace or CRD comes with the same
+// delta can't be asked about yet: it is a create, unchecked.
+func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Delta, maskKey []byte) ([]fleet.Change, error) {
+	var (
+		mu      sync.Mutex
+		changes []fleet.Change
+		errs    []error
+		g       errgroup.Group
+	)
+	g.SetLimit(parallel)
+	brings := bringsNamespaces(d.Apply)
+	for _, o := range d.Apply {
+		g.Go(func() error {
+			ch, err := c.preview(ctx, app, o, brings, maskKey)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, explain(o.Ref, err))
+			} else {
+				changes = append(changes, ch)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	for _, o := range d.Unchanged {
+		changes = append(changes, fleet.Change{Object: o.Ref, Action: fleet.Unchanged})
+	}
+	for _, it := range d.Prune {
+		changes = append(changes, fleet.Change{Object: it.Ref, Action: fleet.Prune})
+	}
+	slices.SortFunc(changes, func(a, b fleet.Change) int { return a.Object.Compare(b.Object) })
+	return changes, joinSorted(errs)
+}
+
+func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, brings map[string]bool, maskKey []byte) (fleet.Change, error) {
+	unchecked := fleet.Change{Object: o.Ref, Action: fleet.Create, Unchecked: true}
+	r, err := c.resource(o.Ref)
+	if meta.IsNoMatchError(err) {
+		return unchecked, nil // Scope has seen its CRD among the objects
+	}
+	if err != nil {
+		return fleet.Change{}, err
+	}
+	live, err := r.Get(ctx, o.Ref.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err) && brings[o.Ref.Namespace]:
+		return unchecked, nil
+	case apierrors.IsNotFound(err):
+		if _, err := c.patch(ctx, app, o, true); err != nil {
+			return fleet.Change{}, err
+		}
+		return plan.Diff(o.Ref, nil, nil, maskKey), nil
+	case err != nil:
+		return fleet.Change{}, err
+	}
+	becomes, err := c.patch(ctx, app, o, true)
+	if err != nil {
+		return fleet.Change{}, err
+	}
+	return plan.Diff(o.Ref, live.Object, becomes.Object, maskKey), nil
+}
+
+func bringsNamespaces(objects []unit.Object) map[string]bool {
+	out := map[string]bool{}
+	for _, o := range objects {
+		if o.Ref.Group == "" && o.Ref.Kind == "Namespace" {
+			out[o.Ref.Name] = true
+		}
+	}
+	return out
+}

@@ -1,0 +1,130 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Prune deletes the items, what others live in last, each by its uid: an
+// object that took the name meanwhile is left alone. It returns the items that
+// are certainly not ours any more; the others stay owned, and the error says why.
+func (c *Client) Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+	var gone []inventory.Item
+	for _, stage := range pruneStages(items) {
+		some, err := c.pruneStage(ctx, app, stage)
+		gone = append(gone, some...)
+		if err != nil {
+			return gone, err
+		}
+	}
+	return gone, nil
+}
+
+func (c *Client) pruneStage(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+	var (
+		mu   sync.Mutex
+		gone []inventory.Item
+		errs []error
+		g    errgroup.Group
+	)
+	g.SetLimit(parallel)
+	for _, it := range items {
+		g.Go(func() error {
+			err := c.delete(ctx, app, it)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, explain(it.Ref, err))
+			} else {
+				gone = append(gone, it)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	return gone, joinSorted(errs)
+}
+
+func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Item) error {
+	r, err := c.resource(it.Ref)
+	if meta.IsNoMatchError(err) {
+		return nil // its CRD is gone, and all its objects with it
+	}
+	if err != nil {
+		return err
+	}
+	uid := types.UID(it.UID)
+	if uid == "" {
+		// Written down before an apply whose outcome was never recorded.
+		live, err := r.Get(ctx, it.Ref.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !appliedFor(live, app) {
+			return nil
+		}
+		uid = live.GetUID()
+	}
+	background := metav1.DeletePropagationBackground
+	err = r.Delete(ctx, it.Ref.Name, metav1.DeleteOptions{
+		Preconditions:     &metav1.Preconditions{UID: &uid},
+		PropagationPolicy: &background,
+	})
+	if apierrors.IsNotFound(err) || isOtherUID(err) {
+		return nil
+	}
+	return err
+}
+
+// isOtherUID tells the conflict of a uid precondition: somebody else's object
+// has the name now.
+func isOtherUID(err error) bool {
+	return apierrors.IsConflict(err)
+}
+
+// appliedFor tells an object that this agent applied for this app from one
+// that merely carries its labels.
+func appliedFor(live *unstructured.Unstructured, app fleet.AppName) bool {
+	l := live.GetLabels()
+	if l[inventory.AppLabel] != app.Name || l[inventory.NamespaceLabel] != app.Namespace {
+		return false
+	}
+	for _, m := range live.GetManagedFields() {
+		if m.Manager == inventory.FieldManager && m.Operation == metav1.ManagedFieldsOperationApply {
+			return true
+		}
+	}
+	return false
+}
+
+func pruneStages(items []inventory.Item) [][]inventory.Item {
+	var cut [3][]inventory.Item
+	for _, it := range items {
+		switch {
+		case isDefinition(it.Ref):
+			cut[2] = append(cut[2], it)
+		case it.Ref.Namespace == "":
+			cut[1] = append(cut[1], it)
+		default:
+			cut[0] = append(cut[0], it)
+		}
+	}
+	return cut[:]
+}
+
+// IsNotFound tells that an object is not there.
+func IsNotFound(err error) bool { return errors.Is(err, fleet.ErrNotFound) }

@@ -1,0 +1,144 @@
+// Package inventory decides what an app owns: which objects have to be sent,
+// which have left and are to be pruned, and when a prune is too much to be done
+// without a person. It is pure: values in, values out.
+package inventory
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// FieldManager is the name under which the agent applies.
+const FieldManager = "capstan"
+
+// AppLabel and NamespaceLabel mark every object the agent applies with the app
+// it belongs to. They make `kubectl get -l` and a filtered watch possible; what
+// is ours is decided by the inventory's uid alone, because controllers copy labels.
+const (
+	AppLabel       = "capstan.dev/app"
+	NamespaceLabel = "capstan.dev/app-namespace"
+)
+
+// Item is one object an app owns, or may own: it is written down before the
+// object is created, so that nothing applied is ever forgotten.
+type Item struct {
+	Ref         fleet.ObjectRef `json:"ref"`
+	UID         string          `json:"uid,omitempty"`         // empty: not known to exist yet
+	Hash        string          `json:"hash,omitempty"`        // of what was last applied
+	Fingerprint string          `json:"fingerprint,omitempty"` // of what the API server made of it
+}
+
+// HashOf identifies an object's wanted content.
+func HashOf(o unit.Object) string {
+	sum := sha256.Sum256(o.JSON)
+	return hex.EncodeToString(sum[:12])
+}
+
+// Delta is what separates the inventory from what is wanted.
+type Delta struct {
+	Apply     []unit.Object // new, or with other content than was last applied
+	Unchanged []unit.Object
+	Prune     []Item        // owned and no longer wanted
+	New       []unit.Object // the part of Apply the inventory does not know
+}
+
+// Compare sets what is wanted against what is owned.
+func Compare(wanted []unit.Object, owned []Item) Delta {
+	byRef := make(map[fleet.ObjectRef]Item, len(owned))
+	for _, it := range owned {
+		byRef[versionless(it.Ref)] = it
+	}
+	var d Delta
+	for _, o := range wanted {
+		key := versionless(o.Ref)
+		it, known := byRef[key]
+		delete(byRef, key)
+		switch {
+		case known && it.Hash == HashOf(o) && it.UID != "":
+			d.Unchanged = append(d.Unchanged, o)
+		case known:
+			d.Apply = append(d.Apply, o)
+		default:
+			d.Apply = append(d.Apply, o)
+			d.New = append(d.New, o)
+		}
+	}
+	for _, it := range byRef {
+		d.Prune = append(d.Prune, it)
+	}
+	slices.SortFunc(d.Prune, func(a, b Item) int { return a.Ref.Compare(b.Ref) })
+	return d
+}
+
+// Extend adds the objects to the inventory, before they are applied.
+func Extend(owned []Item, objects []unit.Object) []Item {
+	known := make(map[fleet.ObjectRef]bool, len(owned))
+	for _, it := range owned {
+		known[versionless(it.Ref)] = true
+	}
+	out := slices.Clone(owned)
+	for _, o := range objects {
+		if !known[versionless(o.Ref)] {
+			out = append(out, Item{Ref: o.Ref})
+		}
+	}
+	return out
+}
+
+func versionless(r fleet.ObjectRef) fleet.ObjectRef {
+	r.Version = ""
+	return r
+}
+
+// Guard bounds what may be pruned without a person's confirmation.
+type Guard struct {
+	// MaxObjects that one change may prune.
+	MaxObjects int
+	// MaxPercent of an app's objects that one change may prune. It does not
+	// count below FewObjects, or no small app could ever lose an object.
+	MaxPercent int
+}
+
+// FewObjects may always be pruned, whatever share of the app they are.
+const FewObjects = 3
+
+// DefaultGuard is used where the spoke's configuration sets none.
+var DefaultGuard = Guard{MaxObjects: 10, MaxPercent: 50}
+
+// Check says why a prune needs a confirmation, or "" where it needs none.
+// wanted is how many objects stay wanted, owned how many there are.
+func (g Guard) Check(prune []Item, wanted, owned int) string {
+	n := len(prune)
+	if n == 0 {
+		return ""
+	}
+	if reason := Precious(prune); reason != "" {
+		return reason
+	}
+	switch {
+	case wanted == 0:
+		return fmt.Sprintf("the render is empty: all %d objects would be pruned", n)
+	case n > g.MaxObjects:
+		return fmt.Sprintf("%d objects would be pruned, more than %d", n, g.MaxObjects)
+	case n > FewObjects && n*100 > g.MaxPercent*owned:
+		return fmt.Sprintf("%d of %d objects would be pruned, more than %d%%", n, owned, g.MaxPercent)
+	}
+	return ""
+}
+
+// Precious says which of the objects take others, or data, with them when they
+// are pruned; "" where none does.
+func Precious(prune []Item) string {
+	for _, it := range prune {
+		switch gk := it.Ref.Group + "/" + it.Ref.Kind; gk {
+		case "/Namespace", "/PersistentVolumeClaim", "apiextensions.k8s.io/CustomResourceDefinition":
+			return fmt.Sprintf("%s would be pruned, and all it holds with it", it.Ref)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,140 @@
+// Package plan makes what people and gates look at: the masked document whose
+// digest an approval names, and the field-by-field difference a change would
+// make. It is pure, and no secret value passes through it in clear.
+package plan
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Document gives an app's wanted state in the form that may leave the spoke.
+// key is the spoke's own: equal values look equal, and nothing else is told.
+func Document(spec json.RawMessage, repoURL string, objects []unit.Object, key []byte) (fleet.Document, error) {
+	doc := fleet.Document{Spec: spec, RepoURL: repoURL, Objects: make([]json.RawMessage, 0, len(objects))}
+	sorted := slices.SortedFunc(slices.Values(objects), func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
+	for _, o := range sorted {
+		b, err := maskObject(o, key)
+		if err != nil {
+			return fleet.Document{}, fmt.Errorf("%s: %w", o.Ref, err)
+		}
+		doc.Objects = append(doc.Objects, b)
+	}
+	return doc, nil
+}
+
+func maskObject(o unit.Object, key []byte) (json.RawMessage, error) {
+	if !isSecret(o.Ref) {
+		return o.JSON, nil
+	}
+	var m map[string]any
+	if err := json.Unmarshal(o.JSON, &m); err != nil {
+		return nil, err
+	}
+	mask(m, key)
+	return fleet.Canonical(m)
+}
+
+func isSecret(r fleet.ObjectRef) bool { return r.Group == "" && r.Kind == "Secret" }
+
+// secretFields are the parts of a Secret that hold values. The annotation is
+// where client-side apply left a copy of them.
+var secretFields = []string{"data", "stringData"}
+
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+func mask(secret map[string]any, key []byte) {
+	for _, f := range secretFields {
+		values, _ := secret[f].(map[string]any)
+		for k, v := range values {
+			values[k] = maskValue(v, key)
+		}
+	}
+	meta, _ := secret["metadata"].(map[string]any)
+	annotations, _ := meta["annotations"].(map[string]any)
+	if v, ok := annotations[lastApplied]; ok {
+		annotations[lastApplied] = maskValue(v, key)
+	}
+}
+
+func maskValue(v any, key []byte) string {
+	h := hmac.New(sha256.New, key)
+	b, _ := json.Marshal(v) // a decoded JSON value always encodes
+	h.Write(b)
+	return "hmac-sha256:" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// serverFields are set by the API server and mean nothing in a difference.
+var serverFields = []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"}
+
+// Diff compares a live object with what a dry-run says it would become.
+// live is nil for an object that does not exist. The labels by which the agent
+// marks its objects are part of the difference: nothing is hidden.
+func Diff(ref fleet.ObjectRef, live, becomes map[string]any, key []byte) fleet.Change {
+	c := fleet.Change{Object: ref, Action: fleet.Create}
+	if live == nil {
+		return c
+	}
+	a, b := clean(live), clean(becomes)
+	if isSecret(ref) {
+		mask(a, key)
+		mask(b, key)
+	}
+	fields := Compare(a, b)
+	for i := range fields {
+		if isSecret(ref) && isSecretPath(fields[i].Path) {
+			fields[i] = fleet.FieldDiff{Path: fields[i].Path, Masked: true}
+		}
+	}
+	c.Action, c.Fields = fleet.Update, fields
+	if len(fields) == 0 {
+		c.Action, c.Fields = fleet.Unchanged, nil
+	}
+	return c
+}
+
+func isSecretPath(path string) bool {
+	for _, f := range secretFields {
+		if path == "/"+f || len(path) > len(f)+1 && path[:len(f)+2] == "/"+f+"/" {
+			return true
+		}
+	}
+	return path == "/metadata/annotations/"+escape(lastApplied)
+}
+
+// clean copies an object without status and what the server sets.
+func clean(o map[string]any) map[string]any {
+	out := deepCopy(o).(map[string]any)
+	delete(out, "status")
+	if meta, ok := out["metadata"].(map[string]any); ok {
+		for _, f := range serverFields {
+			delete(meta, f)
+		}
+	}
+	return out
+}
+
+func deepCopy(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[k] = deepCopy(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = deepCopy(e)
+		}
+		return out
+	}
+	return v
+}

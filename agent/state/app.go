@@ -1,0 +1,171 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// App is all that is kept of one app.
+type App struct {
+	Name     fleet.AppName        `json:"name"`
+	Spec     json.RawMessage      `json:"spec,omitempty"` // of what is applied
+	Path     string               `json:"path,omitempty"` // with its template filled in
+	Revision fleet.Revision       `json:"revision,omitempty"`
+	Digest   fleet.Digest         `json:"digest,omitempty"`
+	Reads    unit.ReadSet         `json:"reads,omitzero"`
+	Items    []inventory.Item     `json:"items,omitempty"`
+	History  []fleet.HistoryEntry `json:"history,omitempty"` // newest first
+	Pending  *fleet.Plan          `json:"pending,omitempty"`
+	Granted  *Grant               `json:"granted,omitempty"`
+	Used     []string             `json:"used,omitempty"` // plans that were let through, oldest first
+
+	// Objects are what was last applied, compressed: drift is healed from them
+	// while Git is away. Use SetObjects and Applied.
+	Objects []byte `json:"objects,omitempty"`
+}
+
+// Grant is a plan that passed its gates and may not be done yet. It is written
+// down before the plan is carried out, so that a crash in the middle does not
+// ask for approval again.
+type Grant struct {
+	Plan   string       `json:"plan"`
+	Action fleet.Action `json:"action"`
+	To     fleet.Digest `json:"to"`
+	By     []string     `json:"by,omitempty"`
+}
+
+const (
+	maxHistory = 10
+	maxUsed    = 50
+)
+
+// SetObjects replaces what was last applied.
+func (a *App) SetObjects(objects []unit.Object) error {
+	b, err := encode(objects)
+	if err != nil {
+		return err
+	}
+	a.Objects = b
+	return nil
+}
+
+// Applied gives what was last applied.
+func (a *App) Applied() ([]unit.Object, error) {
+	if len(a.Objects) == 0 {
+		return nil, nil
+	}
+	var out []unit.Object
+	if err := decode(a.Objects, &out); err != nil {
+		return nil, fmt.Errorf("app %s: last applied objects: %w", a.Name, err)
+	}
+	return out, nil
+}
+
+// Remember adds to the history.
+func (a *App) Remember(e fleet.HistoryEntry) {
+	a.History = slices.Insert(slices.Clone(a.History), 0, e)
+	if len(a.History) > maxHistory {
+		a.History = a.History[:maxHistory]
+	}
+}
+
+// Use notes that a plan was let through.
+func (a *App) Use(plan string) {
+	a.Used = append(slices.Clone(a.Used), plan)
+	if n := len(a.Used) - maxUsed; n > 0 {
+		a.Used = a.Used[n:]
+	}
+}
+
+func secretName(n fleet.AppName) string { return "capstan-app." + n.Namespace + "." + n.Name }
+
+// SaveApp keeps an app's state. fleet.ErrConflict: another agent wrote it.
+func (s *Store) SaveApp(ctx context.Context, a App) error {
+	payload, err := encode(a)
+	if err != nil {
+		return fmt.Errorf("app %s: %w", a.Name, err)
+	}
+	return s.save(ctx, secretName(a.Name), appLabels(a.Name), payload)
+}
+
+func appLabels(n fleet.AppName) map[string]string {
+	return map[string]string{"capstan.dev/state-app": n.Name, "capstan.dev/state-namespace": n.Namespace}
+}
+
+// DeleteApp forgets an app that owns nothing any more.
+func (s *Store) DeleteApp(ctx context.Context, n fleet.AppName) error {
+	name := secretName(n)
+	if err := s.delete(ctx, name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	parts := s.parts[name]
+	delete(s.parts, name)
+	s.mu.Unlock()
+	for _, p := range parts {
+		if err := s.delete(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LoadApps reads the state of every app. A Secret that can't be read is an
+// error: going on without it would forget what is owned.
+func (s *Store) LoadApps(ctx context.Context) ([]App, error) {
+	parts, err := s.loadParts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var apps []App
+	opts := metav1.ListOptions{LabelSelector: kindLabel + "=" + kindApp, Limit: 50}
+	for {
+		list, err := s.secrets.List(ctx, opts)
+		if err != nil {
+			return nil, fmt.Errorf("state of the apps: %w", err)
+		}
+		for i := range list.Items {
+			head := &list.Items[i]
+			s.remember(head)
+			var a App
+			if err := decodeHead(head, parts, &a); err != nil {
+				return nil, err
+			}
+			if names := head.Data[partsKey]; names != nil {
+				var refs []string
+				if err := json.Unmarshal(names, &refs); err != nil {
+					return nil, err
+				}
+				s.mu.Lock()
+				s.parts[head.Name] = refs
+				s.mu.Unlock()
+			}
+			apps = append(apps, a)
+		}
+		if list.Continue == "" {
+			return apps, nil
+		}
+		opts.Continue = list.Continue
+	}
+}
+
+func (s *Store) loadParts(ctx context.Context) (map[string][]byte, error) {
+	list, err := s.secrets.List(ctx, metav1.ListOptions{LabelSelector: kindLabel + "=" + kindPart})
+	if err != nil {
+		return nil, fmt.Errorf("state of the apps: %w", err)
+	}
+	out := make(map[string][]byte, len(list.Items))
+	for i := range list.Items {
+		s.remember(&list.Items[i])
+		out[list.Items[i].Name] = list.Items[i].Data[payloadKey]
+	}
+	return out, nil
+}

@@ -1,0 +1,230 @@
+// Package state keeps what a spoke must not forget, in Secrets of the agent's
+// own namespace: for each app its inventory, what was last applied and what it
+// was rendered from; for the agent its keys and its last intent.
+//
+// Only the agent that holds the Lease writes. Every write is compare-and-swap:
+// an agent that lost the Lease without noticing gets fleet.ErrConflict, and
+// must end.
+package state
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// kindLabel tells the agent's Secrets from others in its namespace.
+const kindLabel = "capstan.dev/state"
+
+const (
+	kindApp  = "app"
+	kindPart = "part"
+	kindSelf = "agent"
+)
+
+// Store reads and writes the Secrets.
+type Store struct {
+	secrets  typedcorev1.SecretInterface
+	partSize int
+
+	mu       sync.Mutex
+	versions map[string]string   // Secret name -> resourceVersion we wrote or read
+	parts    map[string][]string // head -> the parts it refers to
+}
+
+// PartSize bounds a Secret's payload: etcd takes 1.5 MiB at most, a Secret 1 MiB.
+const PartSize = 900 << 10
+
+// New makes a Store in a namespace.
+func New(cfg *rest.Config, namespace string) (*Store, error) {
+	core, err := typedcorev1.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		secrets:  core.Secrets(namespace),
+		partSize: PartSize,
+		versions: map[string]string{},
+		parts:    map[string][]string{},
+	}, nil
+}
+
+const (
+	payloadKey = "payload"
+	partsKey   = "parts"
+)
+
+// Load reads the value kept under name into v. It tells whether there was one.
+func (s *Store) Load(ctx context.Context, name string, v any) (bool, error) {
+	secret, err := s.secrets.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("secret %s: %w", name, err)
+	}
+	s.remember(secret)
+	return true, decodeHead(secret, nil, v)
+}
+
+// Save keeps v under name. fleet.ErrConflict: somebody else wrote it since.
+func (s *Store) Save(ctx context.Context, name string, v any) error {
+	payload, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, name, kindSelf, nil, map[string][]byte{payloadKey: payload})
+}
+
+// write creates the Secret, or replaces the version we know.
+func (s *Store) write(ctx context.Context, name, kind string, labels map[string]string, data map[string][]byte) error {
+	all := map[string]string{kindLabel: kind}
+	maps.Copy(all, labels)
+	s.mu.Lock()
+	version := s.versions[name]
+	s.mu.Unlock()
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: all, ResourceVersion: version},
+		Type:       "capstan.dev/state",
+		Data:       data,
+	}
+	var err error
+	if version == "" {
+		secret, err = s.secrets.Create(ctx, secret, metav1.CreateOptions{})
+	} else {
+		secret, err = s.secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	}
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || version != "" && apierrors.IsNotFound(err) {
+		return fleet.WithHint(fleet.Conflict("secret %s was changed by somebody else", name),
+			"only one agent may run on a cluster: look for a second one, or for a person who edits its Secrets")
+	}
+	if err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	s.remember(secret)
+	return nil
+}
+
+func (s *Store) remember(secret *corev1.Secret) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versions[secret.Name] = secret.ResourceVersion
+}
+
+// delete removes the Secret; one that is gone already is fine.
+func (s *Store) delete(ctx context.Context, name string) error {
+	err := s.secrets.Delete(ctx, name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.versions, name)
+	return nil
+}
+
+// encode compresses a value's JSON.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if err := json.NewEncoder(z).Encode(v); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// maxState bounds what a payload may expand to: the Secrets are ours, but
+// nothing else in the namespace need be.
+const maxState = 256 << 20
+
+func decode(payload []byte, v any) error {
+	z, err := gzip.NewReader(bytes.NewReader(payload))
+	if err != nil {
+		return err
+	}
+	return json.NewDecoder(io.LimitReader(z, maxState)).Decode(v)
+}
+
+// decodeHead joins a head's parts, where it has any, and decodes them.
+func decodeHead(head *corev1.Secret, parts map[string][]byte, v any) error {
+	payload := head.Data[payloadKey]
+	if list := head.Data[partsKey]; list != nil {
+		var names []string
+		if err := json.Unmarshal(list, &names); err != nil {
+			return fmt.Errorf("secret %s: %w", head.Name, err)
+		}
+		payload = nil
+		for _, n := range names {
+			part, ok := parts[n]
+			if !ok {
+				return fmt.Errorf("secret %s refers to %s, which is not there", head.Name, n)
+			}
+			payload = append(payload, part...)
+		}
+	}
+	if err := decode(payload, v); err != nil {
+		return fmt.Errorf("secret %s: %w", head.Name, err)
+	}
+	return nil
+}
+
+// save writes a payload of any size: parts first, under names made from their
+// content, then the head that refers to them, then away with the parts that it
+// no longer refers to. A crash in between leaves the old head with its parts.
+func (s *Store) save(ctx context.Context, name string, labels map[string]string, payload []byte) error {
+	s.mu.Lock()
+	before := s.parts[name]
+	s.mu.Unlock()
+	data := map[string][]byte{payloadKey: payload}
+	var parts []string
+	if len(payload) > s.partSize {
+		for i, chunk := range slices.Collect(slices.Chunk(payload, s.partSize)) {
+			sum := sha256.Sum256(chunk)
+			part := fmt.Sprintf("%s.%d-%s", name, i, hex.EncodeToString(sum[:6]))
+			if !slices.Contains(before, part) {
+				if err := s.write(ctx, part, kindPart, labels, map[string][]byte{payloadKey: chunk}); err != nil {
+					return err
+				}
+			}
+			parts = append(parts, part)
+		}
+		list, err := json.Marshal(parts)
+		if err != nil {
+			return err
+		}
+		data = map[string][]byte{partsKey: list}
+	}
+	if err := s.write(ctx, name, kindApp, labels, data); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.parts[name] = parts
+	s.mu.Unlock()
+	for _, old := range before {
+		if !slices.Contains(parts, old) {
+			if err := s.delete(ctx, old); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package watch
+
+import (
+	"fmt"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+type objectKey struct{ namespace, name string }
+
+// kindWatch is where one kind's reflector puts what it sees. It takes the place
+// of an informer's cache, and reduces every object to a Sight before it is kept.
+type kindWatch struct {
+	watcher *Watcher
+	kind    fleet.ObjectRef
+
+	mu     sync.RWMutex
+	seen   map[objectKey]Sight
+	err    error
+	once   sync.Once
+	synced chan struct{}
+}
+
+var _ cache.TransformingStore = (*kindWatch)(nil)
+
+// reduced is an object on its way from the reflector into seen.
+type reduced struct {
+	metav1.ObjectMeta // namespace and name alone, for the reflector's keys
+	Sight
+}
+
+// Transformer lets the reflector reduce the objects of a first list one by one,
+// so that they are never all in memory.
+func (k *kindWatch) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) {
+		u, ok := o.(*unstructured.Unstructured)
+		if !ok {
+			return o, nil
+		}
+		return k.reduce(u), nil
+	}
+}
+
+func (k *kindWatch) reduce(u *unstructured.Unstructured) *reduced {
+	health, message := assess(u)
+	return &reduced{
+		ObjectMeta: metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName()},
+		Sight: Sight{
+			UID:         string(u.GetUID()),
+			Fingerprint: inventory.Fingerprint(k.watcher.key, u.Object),
+			Health:      health,
+			Message:     message,
+		},
+	}
+}
+
+func (k *kindWatch) asReduced(o any) (*reduced, error) {
+	switch o := o.(type) {
+	case *reduced:
+		return o, nil
+	case *unstructured.Unstructured:
+		return k.reduce(o), nil
+	}
+	return nil, fmt.Errorf("watch of %s gave a %T", k.kind.Kind, o)
+}
+
+// Add, Update and Delete take what the watch reports.
+func (k *kindWatch) Add(o any) error {
+	r, err := k.asReduced(o)
+	if err != nil {
+		return err
+	}
+	key := objectKey{r.Namespace, r.Name}
+	k.mu.Lock()
+	moved := k.seen[key] != r.Sight
+	k.seen[key] = r.Sight
+	k.mu.Unlock()
+	if moved {
+		k.tell(key, false)
+	}
+	return nil
+}
+
+func (k *kindWatch) Update(o any) error { return k.Add(o) }
+
+func (k *kindWatch) Delete(o any) error {
+	if d, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = d.Obj
+	}
+	r, err := k.asReduced(o)
+	if err != nil {
+		return err
+	}
+	key := objectKey{r.Namespace, r.Name}
+	k.mu.Lock()
+	delete(k.seen, key)
+	k.mu.Unlock()
+	k.tell(key, true)
+	return nil
+}
+
+// Replace takes a whole list: what was seen before and is not in it is gone.
+func (k *kindWatch) Replace(list []any, _ string) error {
+	now := make(map[objectKey]Sight, len(list))
+	for _, o := range list {
+		r, err := k.asReduced(o)
+		if err != nil {
+			return err
+		}
+		now[objectKey{r.Namespace, r.Name}] = r.Sight
+	}
+	k.mu.Lock()
+	before := k.seen
+	k.seen = now
+	k.mu.Unlock()
+	k.once.Do(func() { close(k.synced) })
+	for key, s := range now {
+		if before[key] != s {
+			k.tell(key, false)
+		}
+	}
+	for key := range before {
+		if _, ok := now[key]; !ok {
+			k.tell(key, true)
+		}
+	}
+	return nil
+}
+
+// Resync has nothing to do: everything is told when it is seen.
+func (k *kindWatch) Resync() error { return nil }
+
+func (k *kindWatch) tell(key objectKey, gone bool) {
+	ref := k.kind
+	ref.Namespace, ref.Name = key.namespace, key.name
+	k.watcher.notify(Event{Ref: ref, Gone: gone})
+}
+
+// failed notes why the kind can't be listed or watched; nil clears it.
+func (k *kindWatch) failed(err error) {
+	k.mu.Lock()
+	was := k.err
+	k.err = err
+	k.mu.Unlock()
+	if err != nil && was == nil {
+		k.watcher.log.Warn("a kind can't be watched", "kind", k.kind.Kind, "group", k.kind.Group, "error", err)
+	}
+}
