@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -175,7 +176,7 @@ func (h *Hub) LabelCluster(ctx context.Context, cluster string, set map[string]s
 	if err != nil {
 		return fleet.Cluster{}, err
 	}
-	if err := fleet.ValidateLabels(set); err != nil {
+	if err := errors.Join(fleet.ValidateName("cluster", cluster), fleet.ValidateLabels(set)); err != nil {
 		return fleet.Cluster{}, err
 	}
 	c := h.cluster(cluster)
@@ -234,6 +235,9 @@ func (h *Hub) RemoveCluster(ctx context.Context, cluster string) error {
 	if err != nil {
 		return err
 	}
+	if err := fleet.ValidateName("cluster", cluster); err != nil {
+		return err
+	}
 	if h.cluster(cluster) == nil {
 		return noCluster(cluster)
 	}
@@ -250,8 +254,8 @@ func (h *Hub) Plan(ctx context.Context, cluster string, app fleet.AppName) (flee
 	if err != nil {
 		return fleet.SignedPlan{}, err
 	}
-	if h.app(cluster, app) == nil {
-		return fleet.SignedPlan{}, noApp(cluster, app)
+	if err := h.has(cluster, app); err != nil {
+		return fleet.SignedPlan{}, err
 	}
 	p, ok := h.seed.Plans[Key{cluster, app}]
 	if !ok {
@@ -267,8 +271,8 @@ func (h *Hub) History(ctx context.Context, cluster string, app fleet.AppName) ([
 	if err != nil {
 		return nil, err
 	}
-	if h.app(cluster, app) == nil {
-		return nil, noApp(cluster, app)
+	if err := h.has(cluster, app); err != nil {
+		return nil, err
 	}
 	return append([]fleet.HistoryEntry{}, h.seed.History[Key{cluster, app}]...), nil
 }
@@ -280,8 +284,8 @@ func (h *Hub) Tree(ctx context.Context, cluster string, app fleet.AppName) ([]fl
 	if err != nil {
 		return nil, err
 	}
-	if h.app(cluster, app) == nil {
-		return nil, noApp(cluster, app)
+	if err := h.has(cluster, app); err != nil {
+		return nil, err
 	}
 	return append([]fleet.Object{}, h.seed.Trees[Key{cluster, app}]...), nil
 }
@@ -316,8 +320,10 @@ func (h *Hub) Reject(ctx context.Context, cluster string, app fleet.AppName, pla
 	if err != nil {
 		return err
 	}
-	s := h.app(cluster, app)
-	if s == nil || s.Pending == nil || s.Pending.Plan != plan {
+	if err := h.has(cluster, app); err != nil {
+		return err
+	}
+	if s := h.app(cluster, app); s.Pending == nil || s.Pending.Plan != plan {
 		return fleet.NotFound("app %s on cluster %q: plan %q does not wait", app, cluster, plan)
 	}
 	h.did(ctx, "Reject", "%s %s %s %q", cluster, app, plan, why)
@@ -329,6 +335,9 @@ func (h *Hub) Sync(ctx context.Context, app fleet.AppName, clusters []string) ([
 	err := h.begin(ctx)
 	defer h.mu.Unlock()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := fleet.ParseAppName(app.String()); err != nil {
 		return nil, err
 	}
 	asked := []string{}
@@ -383,6 +392,16 @@ func (h *Hub) app(cluster string, name fleet.AppName) *fleet.AppStatus {
 
 func noCluster(name string) error { return fleet.NotFound("cluster %q is not known", name) }
 
-func noApp(cluster string, app fleet.AppName) error {
-	return fleet.NotFound("app %s is not on cluster %q", app, cluster)
+// has is nil when the cluster has the app.
+func (h *Hub) has(cluster string, app fleet.AppName) error {
+	if err := fleet.ValidateName("cluster", cluster); err != nil {
+		return err
+	}
+	if _, err := fleet.ParseAppName(app.String()); err != nil {
+		return err
+	}
+	if h.app(cluster, app) == nil {
+		return fleet.NotFound("app %s is not on cluster %q", app, cluster)
+	}
+	return nil
 }

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/capstan-gitops/capstan/pkg/client"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// decode reads a body that is one JSON value of v's form and nothing else.
+func decode(r *http.Request, v any) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return fleet.Invalid("the body must be of type application/json")
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return badBody(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fleet.Invalid("the body holds more than one JSON value")
+	}
+	return nil
+}
+
+func badBody(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return fleet.Invalid("the body is larger than %d bytes", large.Limit)
+	}
+	return fleet.Invalid("the body can't be read: %w", err)
+}
+
+// answer writes v as JSON. Nothing is escaped for HTML: the bytes of a plan are
+// signed and must arrive as they are.
+func (s *server) answer(w http.ResponseWriter, r *http.Request, v any) {
+	if v == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	s.write(w, r, b.Bytes())
+}
+
+var statuses = []struct {
+	kind   error
+	status int
+}{
+	{fleet.ErrInvalid, http.StatusBadRequest},
+	{fleet.ErrForbidden, http.StatusForbidden},
+	{fleet.ErrNotFound, http.StatusNotFound},
+	{fleet.ErrConflict, http.StatusConflict},
+	{fleet.ErrUnavailable, http.StatusServiceUnavailable},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable},
+	{context.Canceled, http.StatusServiceUnavailable}, // the hub ends, or nobody reads this
+}
+
+func statusOf(err error) int {
+	for _, s := range statuses {
+		if errors.Is(err, s.kind) {
+			return s.status
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// unauthorized is statusOf for a token that was not accepted.
+func unauthorized(err error) int {
+	if errors.Is(err, fleet.ErrForbidden) {
+		return http.StatusUnauthorized
+	}
+	return statusOf(err)
+}
+
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	s.failAs(w, r, statusOf(err), err)
+}
+
+// failAs answers with a problem. What is none of the fleet's kinds is logged
+// here and not told: it may hold what is the hub's own business.
+func (s *server) failAs(w http.ResponseWriter, r *http.Request, status int, err error) {
+	p := client.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: err.Error(), Hint: fleet.Hint(err)}
+	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
+		s.Log.ErrorContext(r.Context(), "request failed",
+			"method", r.Method, "path", r.URL.Path, "actor", fleet.Actor(r.Context()), "error", err)
+	}
+	if status == http.StatusInternalServerError {
+		p.Detail, p.Hint = "the hub failed at this", "the hub's log says why"
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		b = []byte(`{"status":500,"detail":"the hub failed at this"}`)
+	}
+	w.Header().Set("Content-Type", client.ProblemType)
+	w.WriteHeader(status)
+	s.write(w, r, append(b, '\n'))
+}
+
+func (s *server) write(w http.ResponseWriter, r *http.Request, b []byte) {
+	if _, err := w.Write(b); err != nil {
+		s.Log.DebugContext(r.Context(), "answer not delivered", "path", r.URL.Path, "error", err)
+	}
+}

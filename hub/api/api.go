@@ -1,0 +1,200 @@
+// Package api serves a fleet.Hub over HTTP: JSON under /api/v1, a stream of
+// change notices, and the hook that a Git server calls after a push.
+//
+// Who asks is known by a bearer token and by nothing else. There are no
+// cookies and no CORS here, so a web page elsewhere can do nothing in a
+// person's name.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/capstan-gitops/capstan/pkg/client"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Tokens tells whose a bearer token is, and that one's role. *TokenFile is one.
+// ErrForbidden: nobody's. ErrUnavailable: that can't be told just now.
+type Tokens interface {
+	Authenticate(token string) (name, role string, err error)
+}
+
+// Logins makes one-time links to the page, for a browser that holds no token.
+type Logins interface {
+	// Issue returns the path, and query, that logs in as name with role, once.
+	Issue(name, role string) (path string, err error)
+}
+
+// Config says what is served, and to whom. Hub, Tokens, GitPushed and Logins
+// are required.
+type Config struct {
+	Hub    fleet.Hub
+	Tokens Tokens
+	// GitPushed tells every agent that something was pushed to a repository.
+	GitPushed func(ctx context.Context, repoURL string) error
+	Logins    Logins
+	// URL is the hub's own, as people reach it, put before login links. Empty:
+	// links are relative to the URL that was asked.
+	URL string
+	Log *slog.Logger // nil: nothing is logged
+}
+
+const (
+	maxBody     = 1 << 20          // an approval for a thousand clusters is under 300 KiB
+	maxHookBody = 8 << 20          // a push of many commits
+	bodyTime    = 10 * time.Second // to send a request's body
+	answerTime  = 30 * time.Second // to answer: an agent may have to be asked
+)
+
+type server struct {
+	Config
+	base string
+}
+
+// New makes the handler for /api/v1/ and /hooks/.
+func New(c Config) (http.Handler, error) {
+	if c.Hub == nil || c.Tokens == nil || c.GitPushed == nil || c.Logins == nil {
+		return nil, errors.New("api: Hub, Tokens, GitPushed and Logins are required")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &server{Config: c, base: strings.TrimSuffix(c.URL, "/")}
+	mux := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, r := range s.routes() {
+		mux.Handle(r.method+" "+r.path, s.guard(r))
+		methods[r.path] = append(methods[r.path], r.method)
+	}
+	for path, allowed := range maps.All(methods) {
+		mux.Handle(path, s.notAllowed(slices.Sorted(slices.Values(allowed))))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, fleet.WithHint(fleet.NotFound("the hub has no %s", r.URL.Path), "are client and hub of the same version?"))
+	})
+	return secured(mux), nil
+}
+
+// A route is one thing that can be asked. Its handler returns the body of the
+// answer, or nil for none.
+type route struct {
+	method, path string
+	roles        []string // that may
+	serve        func(*http.Request) (any, error)
+	stream       http.HandlerFunc // instead of serve
+}
+
+func (s *server) routes() []route {
+	const (
+		v1  = client.Prefix
+		app = v1 + "/clusters/{cluster}/apps/{namespace}/{app}"
+	)
+	readers, admins, hooks := []string{RoleViewer, RoleAdmin}, []string{RoleAdmin}, []string{RoleHook, RoleAdmin}
+	return []route{
+		{method: "GET", path: v1 + "/clusters", roles: readers, serve: s.clusters},
+		{method: "GET", path: v1 + "/apps", roles: readers, serve: s.apps},
+		{method: "PATCH", path: v1 + "/clusters/{cluster}/labels", roles: admins, serve: s.label},
+		{method: "DELETE", path: v1 + "/clusters/{cluster}", roles: admins, serve: s.removeCluster},
+		{method: "POST", path: v1 + "/joins", roles: admins, serve: s.join},
+		{method: "GET", path: app + "/plan", roles: readers, serve: s.plan},
+		{method: "GET", path: app + "/history", roles: readers, serve: s.history},
+		{method: "GET", path: app + "/tree", roles: readers, serve: s.tree},
+		{method: "POST", path: app + "/reject", roles: admins, serve: s.reject},
+		{method: "POST", path: v1 + "/approvals", roles: admins, serve: s.approve},
+		{method: "POST", path: v1 + "/apps/{namespace}/{app}/sync", roles: admins, serve: s.sync},
+		{method: "POST", path: v1 + "/logins", roles: readers, serve: s.login},
+		{method: "GET", path: v1 + "/watch", roles: readers, stream: s.watch},
+		{method: "POST", path: "/hooks/git", roles: hooks, serve: s.gitPushed},
+	}
+}
+
+// guard lets a request through to its route when the token's role may, and puts
+// the actor's name and a time limit on its context.
+func (s *server) guard(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, role, err := s.Tokens.Authenticate(credential(r))
+		if err != nil {
+			if errors.Is(err, fleet.ErrForbidden) {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="capstan"`)
+			}
+			s.failAs(w, r, unauthorized(err), err)
+			return
+		}
+		ctx := fleet.WithActor(r.Context(), name)
+		r = r.WithContext(ctx)
+		if !slices.Contains(rt.roles, role) {
+			s.fail(w, r, fleet.WithHint(fleet.Forbidden("%q has the role %s, which may not do this", name, role),
+				"use a token with the role "+strings.Join(rt.roles, " or ")))
+			return
+		}
+		if rt.stream != nil {
+			rt.stream(w, r)
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
+		limitBody(w, r, rt)
+		out, err := rt.serve(r.WithContext(ctx))
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if r.Method != http.MethodGet {
+			s.Log.InfoContext(ctx, "request carried out", "method", r.Method, "path", r.URL.Path, "actor", name)
+		}
+		s.answer(w, r, out)
+	})
+}
+
+func limitBody(w http.ResponseWriter, r *http.Request, rt route) {
+	limit := int64(maxBody)
+	if strings.HasPrefix(rt.path, "/hooks/") {
+		limit = maxHookBody
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	// A recorder in a test has no connection, and so no deadlines. Nothing else fails here.
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+	_ = c.SetWriteDeadline(time.Now().Add(answerTime + bodyTime))
+}
+
+// credential is the token a request bears. GitLab sends a hook's under a
+// header of its own.
+func credential(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	if strings.HasPrefix(r.URL.Path, "/hooks/") {
+		return r.Header.Get("X-Gitlab-Token")
+	}
+	return ""
+}
+
+func (s *server) notAllowed(methods []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		s.failAs(w, r, http.StatusMethodNotAllowed, fleet.Invalid("%s is not possible here, only %s", r.Method, strings.Join(methods, ", ")))
+	})
+}
+
+// secured adds what keeps a browser that was led here from making anything of
+// an answer.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,52 @@
+package client
+
+// The bodies that the hub's API takes and gives beside the fleet's own types.
+// hub/api reads and writes these very types, so the two can't drift apart.
+
+// List is how every list is answered. Items is never null.
+type List[T any] struct {
+	Items []T `json:"items"`
+}
+
+// LabelChange asks for labels to be assigned to a cluster and removed from it.
+type LabelChange struct {
+	Set    map[string]string `json:"set,omitempty"`
+	Remove []string          `json:"remove,omitempty"`
+}
+
+// JoinRequest asks for a token with which one new agent enrols.
+type JoinRequest struct {
+	Cluster string `json:"cluster"`
+	TTL     string `json:"ttl"` // as Go writes durations: "1h", "30m"
+}
+
+// RejectRequest says that a plan is not wanted.
+type RejectRequest struct {
+	Plan string `json:"plan"`
+	Why  string `json:"why,omitempty"`
+}
+
+// SyncClusters names the clusters to ask, and those that were asked.
+type SyncClusters struct {
+	Clusters []string `json:"clusters"`
+}
+
+// LoginLink opens the page in a browser, once. It may be relative to the hub's URL.
+type LoginLink struct {
+	URL string `json:"url"`
+}
+
+// Problem is how the hub answers what it could not do (RFC 9457).
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"` // what to do about it
+}
+
+// ProblemType is the media type of a Problem.
+const ProblemType = "application/problem+json"
+
+// Prefix is the path under which the API's routes are.
+const Prefix = "/api/v1"
