@@ -98,7 +98,7 @@ func (p Policy) validateRule(r Rule) error {
 	case r.Quorum < 0:
 		return fleet.Invalid("quorum %d is not a number of people", r.Quorum)
 	case r.Quorum > len(people):
-		return fleet.WithHint(fleet.Invalid("quorum is %d, but its approvers are %d people", r.Quorum, len(people)),
+		return fleet.WithHint(fleet.Invalid("quorum is %d, but its approvers make %d", r.Quorum, len(people)),
 			"principals that share a key are one person")
 	}
 	return nil

@@ -70,6 +70,9 @@ func parseAllowedLine(text string) (allowedEntry, error) {
 		e.principals = append(e.principals, p)
 	}
 	if !startsWithKeyType(rest) {
+		if word, _, _ := strings.Cut(rest, " "); strings.HasPrefix(word, "ssh-") {
+			return e, fmt.Errorf("keys of type %s are not accepted", clip(word))
+		}
 		var options string
 		if options, rest, err = cutOptions(rest); err != nil {
 			return e, err

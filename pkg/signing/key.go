@@ -167,7 +167,12 @@ func acceptableKey(key ssh.PublicKey) error {
 		ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256:
 		return nil
 	case ssh.KeyAlgoRSA:
-		if c, ok := key.(ssh.CryptoPublicKey); ok {
+		// An SSH agent's keys don't show their numbers until parsed again.
+		parsed, err := ssh.ParsePublicKey(key.Marshal())
+		if err != nil {
+			return err
+		}
+		if c, ok := parsed.(ssh.CryptoPublicKey); ok {
 			if r, ok := c.CryptoPublicKey().(*rsa.PublicKey); ok && r.N.BitLen() >= minRSABits {
 				return nil
 			}
