@@ -1,0 +1,132 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+// page is one page's templates: "layout" around "main", in which "live" is the
+// part that is sent anew when something changes.
+type page struct{ *template.Template }
+
+func (s *site) parse() (map[string]*page, error) {
+	base, err := template.New("").Funcs(s.funcs()).ParseFS(templates, "templates/layout.html", "templates/parts.html")
+	if err != nil {
+		return nil, fmt.Errorf("web: %w", err)
+	}
+	out := map[string]*page{}
+	for _, name := range []string{"fleet", "clusters", "cluster", "spread", "app", "login", "error"} {
+		t, err := base.Clone()
+		if err == nil {
+			t, err = t.ParseFS(templates, "templates/"+name+".html")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("web: page %s: %w", name, err)
+		}
+		out[name] = &page{t}
+	}
+	return out, nil
+}
+
+// view is what a layout is given beside the page's own data.
+type view struct {
+	Actor string
+	Live  string // address of the stream; empty: the page does not change
+	Page  any
+}
+
+// A page that is itself an answer to a bad question says so.
+type statuser interface{ status() int }
+
+// liver is a page that has a part which changes.
+type liver interface{ liveURL() string }
+
+func (s *site) render(w http.ResponseWriter, r *http.Request, status int, p *page, data any) {
+	v := view{Actor: fleet.Actor(r.Context()), Page: data}
+	if l, ok := data.(liver); ok {
+		v.Live = l.liveURL()
+	}
+	if p, ok := data.(statuser); ok {
+		status = p.status()
+	}
+	var b bytes.Buffer // whole before the first byte is sent: no half pages
+	if err := p.ExecuteTemplate(&b, "layout", v); err != nil {
+		s.Log.ErrorContext(r.Context(), "page not rendered", "path", r.URL.Path, "error", err)
+		http.Error(w, "the hub failed at this page; its log says why", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	if _, err := w.Write(b.Bytes()); err != nil {
+		s.Log.DebugContext(r.Context(), "page not delivered", "path", r.URL.Path, "error", err)
+	}
+}
+
+// errorPage says what went wrong and what to do.
+type errorPage struct {
+	Status      int
+	Title       string
+	Detail      string
+	Hint        string
+	LoggedOut   bool
+	BackToFleet bool
+}
+
+type loginPage struct{}
+
+func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	s.failAs(w, r, statusOf(err), err)
+}
+
+// failAs tells errors of the fleet's kinds; what another says is the log's.
+func (s *site) failAs(w http.ResponseWriter, r *http.Request, status int, err error) {
+	p := errorPage{
+		Status: status, Title: http.StatusText(status), Detail: err.Error(), Hint: fleet.Hint(err),
+		LoggedOut: status == http.StatusUnauthorized, BackToFleet: status != http.StatusUnauthorized,
+	}
+	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
+		s.Log.ErrorContext(r.Context(), "page failed", "path", r.URL.Path, "error", err)
+	}
+	if status == http.StatusInternalServerError {
+		p.Detail, p.Hint = "the hub failed at this", "the hub's log says why"
+	}
+	s.render(w, r, status, s.pages["error"], p)
+}
+
+func statusOf(err error) int {
+	for _, s := range []struct {
+		kind   error
+		status int
+	}{
+		{fleet.ErrInvalid, http.StatusBadRequest},
+		{fleet.ErrForbidden, http.StatusForbidden},
+		{fleet.ErrNotFound, http.StatusNotFound},
+		{fleet.ErrConflict, http.StatusConflict},
+		{fleet.ErrUnavailable, http.StatusServiceUnavailable},
+		{context.DeadlineExceeded, http.StatusServiceUnavailable},
+		{context.Canceled, http.StatusServiceUnavailable},
+	} {
+		if errors.Is(err, s.kind) {
+			return s.status
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// unauthorized is statusOf for credentials that were not accepted.
+func unauthorized(err error) int {
+	if errors.Is(err, fleet.ErrForbidden) {
+		return http.StatusUnauthorized
+	}
+	return statusOf(err)
+}
