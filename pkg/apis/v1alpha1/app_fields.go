@@ -46,8 +46,7 @@ func fieldNamed(t reflect.Type, name string) (reflect.Type, bool) {
 // too, with pointers and lists taken off their types.
 func eachField(t reflect.Type) func(yield func(string, reflect.Type) bool) {
 	return func(yield func(string, reflect.Type) bool) {
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			ft := f.Type
 			for ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice {
