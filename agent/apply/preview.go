@@ -89,3 +89,29 @@ func bringsNamespaces(objects []unit.Object) map[string]bool {
 	}
 	return out
 }
+
+// Check has the API server check objects by dry-run, without asking what they
+// would change.
+func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Object) error {
+	var (
+		mu   sync.Mutex
+		errs []error
+		g    errgroup.Group
+	)
+	g.SetLimit(parallel)
+	brings := bringsNamespaces(objects)
+	for _, o := range objects {
+		g.Go(func() error {
+			_, err := c.patch(ctx, app, o, true)
+			if err == nil || meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && brings[o.Ref.Namespace] {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, explain(o.Ref, err))
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	return joinSorted(errs)
+}

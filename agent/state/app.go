@@ -40,6 +40,7 @@ type Grant struct {
 	Action fleet.Action `json:"action"`
 	To     fleet.Digest `json:"to"`
 	By     []string     `json:"by,omitempty"`
+	Apps   []string     `json:"apps,omitempty"` // of the root: Apps whose removal was confirmed
 }
 
 const (

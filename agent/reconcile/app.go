@@ -1,0 +1,209 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/selection"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// view is the world as one worker sees it, read once.
+type view struct {
+	name     fleet.AppName
+	snapshot *unit.Snapshot
+	facts    unit.Facts
+	known    bool  // what is wanted is known
+	want     *want // nil: not wanted here
+	doubt    error // the App in Git can't be read
+	held     bool  // its removal waits at the root's guard
+	kept     state.App
+	last     *outcome
+	retry    bool
+}
+
+func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := &e.world
+	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, doubt: w.doubtful[name], held: w.held[name]}
+	if wanted, ok := w.wanted[name]; ok {
+		v.want = &wanted
+	}
+	a := e.apps[name]
+	if a == nil {
+		if v.want == nil && v.doubt == nil {
+			return v, false
+		}
+		a = newApp(state.App{Name: name})
+		e.apps[name] = a
+	}
+	v.kept, v.last, v.retry = a.kept, a.last, a.retry
+	a.retry = false
+	return v, true
+}
+
+// reconcile brings one app a step further. An error means: try again, later.
+func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
+	if name == e.root {
+		return e.reconcileRoot(ctx)
+	}
+	v, ok := e.viewOf(name)
+	if !ok {
+		return nil
+	}
+	var err error
+	switch {
+	case !v.known, v.held:
+		// Keep what runs as it was applied.
+	case v.doubt != nil:
+		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
+	case v.want == nil:
+		removed, rerr := e.remove(ctx, v)
+		if removed {
+			return nil
+		}
+		err = rerr
+	case v.snapshot != nil:
+		err = e.converge(ctx, v)
+	}
+	if errors.Is(err, errOtherAgent) {
+		return err
+	}
+	err = errors.Join(err, e.heal(ctx, name))
+	e.publish(name)
+	return err
+}
+
+// converge renders the app if it must, and carries the result to the cluster
+// as far as the gates let it.
+func (e *Engine) converge(ctx context.Context, v view) error {
+	spec, err := fleet.Canonical(v.want.app.Spec)
+	if err != nil {
+		return err
+	}
+	settled, waiting, err := e.remembered(ctx, v, spec)
+	if err != nil || settled {
+		return err
+	}
+	if waiting && !e.mayPass(v) {
+		return nil
+	}
+	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: v.want.app.Spec.Source.Path, Facts: v.facts})
+	if err != nil {
+		return e.renderFailed(v.name, string(spec), err)
+	}
+	objects, err := e.parts.Cluster.Scope(rendered.Objects, v.want.app.Spec.TargetNamespace)
+	if err == nil {
+		err = e.claim(v.name, objects)
+	}
+	if err != nil {
+		return e.applyFailed(v.name, err)
+	}
+	effective, err := effectiveSpec(v.want.app.Spec, rendered.Path)
+	if err != nil {
+		return err
+	}
+	return e.carry(ctx, v, change{
+		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects,
+		revision: v.snapshot.Revision(), repoURL: v.snapshot.RepoURL,
+		prune: v.want.app.Spec.Sync.PruneEnabled(), demands: e.demands(v.name, v.want.app),
+	})
+}
+
+// remembered tells whether the last render still stands: settled, if what it
+// gave is applied or failed; waiting, if it stands at a gate.
+func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, waiting bool, err error) {
+	holds := func(reads unit.ReadSet) (bool, error) {
+		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
+	}
+	k := v.kept
+	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) {
+		if settled, err = holds(k.Reads); err != nil {
+			return false, false, err
+		}
+		if settled {
+			return true, false, e.asApplied(ctx, v)
+		}
+	}
+	if v.last == nil || v.last.spec != string(spec) {
+		return false, false, nil
+	}
+	same, err := holds(v.last.reads)
+	if err != nil || !same {
+		return false, false, err
+	}
+	if v.last.failed {
+		return !v.retry, false, nil
+	}
+	return false, true, nil
+}
+
+func complete(k state.App) bool {
+	for _, it := range k.Items {
+		if it.UID == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// asApplied: Git wants what is applied. A plan that waited is void.
+func (e *Engine) asApplied(ctx context.Context, v view) error {
+	e.clear(v.name)
+	if v.kept.Pending == nil {
+		return nil
+	}
+	k := v.kept
+	k.Pending = nil
+	return e.save(ctx, k)
+}
+
+func (e *Engine) renderFailed(name fleet.AppName, spec string, err error) error {
+	var bad *unit.RenderError
+	if !errors.As(err, &bad) {
+		return fmt.Errorf("render: %w", err)
+	}
+	e.trouble(name, problem{reason: "RenderFailed", message: bad.Error(), hint: bad.Hint, unknown: true})
+	e.mu.Lock()
+	e.apps[name].last = &outcome{spec: spec, reads: bad.Reads, failed: true}
+	e.mu.Unlock()
+	return nil
+}
+
+func (e *Engine) applyFailed(name fleet.AppName, err error) error {
+	e.trouble(name, problem{reason: "ApplyFailed", message: err.Error(), hint: hint(err)})
+	return err
+}
+
+// demands are the approvals this app's plans need on this cluster. Only what
+// the spoke declares, and what it lets the hub assign, can bring an App's own
+// demand about; nothing can take the spoke's away.
+func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
+	var own *gate.AppApproval
+	if a != nil && a.Spec.Approval != nil {
+		e.mu.Lock()
+		labels := e.world.labels
+		e.mu.Unlock()
+		matches, err := selection.Matches(a.Spec.Approval.Clusters, labels)
+		if matches || err != nil {
+			own = &gate.AppApproval{Approvers: a.Spec.Approval.Approvers, Quorum: a.Spec.Approval.Required()}
+		}
+	}
+	return e.cfg.Policy.Demands(name, own)
+}
+
+// effectiveSpec is the part of an App's spec that decides what runs. Who must
+// approve, and which clusters are meant, do not: they move no digest.
+func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
+	return fleet.Canonical(map[string]any{
+		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace,
+		"sync": map[string]any{"prune": s.Sync.PruneEnabled(), "selfHeal": s.Sync.SelfHealEnabled()},
+	})
+}

@@ -1,0 +1,238 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/plan"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// change is a render on its way to the cluster.
+type change struct {
+	spec      json.RawMessage // as the App has it
+	effective json.RawMessage // what of it goes into the digest
+	path      string
+	reads     unit.ReadSet
+	objects   []unit.Object
+	revision  fleet.Revision
+	repoURL   string
+	prune     bool
+	demands   []gate.Demand
+
+	// others are owned objects that this change is not about (the root's Apps).
+	others []inventory.Item
+	// alongside are the objects of others, kept with what was last applied.
+	alongside []unit.Object
+}
+
+// carry takes a render through the gates and to the cluster, and writes down
+// each step before the next depends on it: what may come to exist before it is
+// applied, what is gone after it was pruned.
+func (e *Engine) carry(ctx context.Context, v view, c change) error {
+	doc, err := plan.Document(c.effective, c.repoURL, c.objects, e.cfg.MaskKey)
+	if err != nil {
+		return err
+	}
+	digest, err := doc.Digest()
+	if err != nil {
+		return err
+	}
+	kept := v.kept
+	mine := itemsWithout(kept.Items, c.others)
+	delta := inventory.Compare(c.objects, mine)
+	extra := 0
+	if !c.prune {
+		extra, delta.Prune = len(delta.Prune), nil
+	}
+	if digest == kept.Digest && len(delta.Apply)+len(delta.Prune) == 0 {
+		return e.sameContent(ctx, v, c, extra)
+	}
+	guard := e.cfg.Guard.Check(delta.Prune, len(c.objects), len(mine))
+	pass, err := e.pass(ctx, &kept, proposal{
+		action: fleet.ActionApply, to: digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands, guard: guard,
+	})
+	if err != nil {
+		return e.failedOr(v.name, err)
+	}
+	if !pass.open {
+		e.wait(v.name, pass, &outcome{spec: string(c.spec), reads: c.reads})
+		return nil
+	}
+	return e.carryOut(ctx, kept, c, delta, digest, extra, pass)
+}
+
+// carryOut does what was let through.
+func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta inventory.Delta, digest fleet.Digest, extra int, pass passage) error {
+	name := kept.Name
+	if err := e.checkFirst(ctx, kept, delta); err != nil {
+		return e.failedOr(name, err)
+	}
+	if len(delta.New) > 0 || pass.granted {
+		kept.Items = inventory.Extend(kept.Items, delta.New)
+		if err := e.save(ctx, kept); err != nil {
+			return err
+		}
+	}
+	if err := e.watchKinds(ctx, c.objects); err != nil {
+		return e.failedOr(name, err)
+	}
+	applied, err := e.parts.Cluster.Apply(ctx, name, delta.Apply)
+	kept.Items = confirm(kept.Items, applied)
+	if err == nil && len(delta.Prune) > 0 {
+		var gone []inventory.Item
+		gone, err = e.parts.Cluster.Prune(ctx, name, delta.Prune)
+		kept.Items = itemsWithout(kept.Items, gone)
+	}
+	if err != nil {
+		return e.failedOr(name, errors.Join(err, e.save(ctx, kept)))
+	}
+	summary := summarize(delta)
+	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = digest, c.revision, c.path, c.spec, c.reads
+	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
+	kept.Remember(fleet.HistoryEntry{Revision: c.revision, Digest: digest, Applied: e.parts.Now().UTC(), ApprovedBy: pass.by, Summary: summary})
+	if err := kept.SetObjects(append(slices.Clone(c.objects), c.alongside...)); err != nil {
+		return err
+	}
+	if err := e.save(ctx, kept); err != nil {
+		return err
+	}
+	e.settle(name, extra)
+	e.parts.Record.Event(name, false, "Applied", fmt.Sprintf("%s: %d created, %d updated, %d pruned",
+		c.revision.Short(), summary.Create, summary.Update, summary.Prune))
+	return nil
+}
+
+// sameContent: the render gave what is applied. Only what it was rendered from
+// is new, and with it the revision.
+func (e *Engine) sameContent(ctx context.Context, v view, c change, extra int) error {
+	kept := v.kept
+	kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
+	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
+	if err := e.save(ctx, kept); err != nil {
+		return err
+	}
+	e.settle(v.name, extra)
+	return nil
+}
+
+// confirmed keeps the one grant that outlives a change: the removal of Apps
+// that a person confirmed, which each App carries out by itself.
+func confirmed(g *state.Grant) *state.Grant {
+	if g == nil || len(g.Apps) == 0 {
+		return nil
+	}
+	return g
+}
+
+// checkFirst has the API server check a change of several objects before the
+// first of them is sent, so that an invalid one does not leave what runs half
+// changed. A single object needs no check: it is taken or refused whole. On a
+// cluster where nothing of the app runs yet there is nothing to half-change.
+func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Delta) error {
+	if kept.Digest == fleet.NoDigest || len(d.Apply) == 0 || len(d.Apply)+len(d.Prune) == 1 {
+		return nil
+	}
+	return e.parts.Cluster.Check(ctx, kept.Name, d.Apply)
+}
+
+func (e *Engine) watchKinds(ctx context.Context, objects []unit.Object) error {
+	for _, o := range objects {
+		resource, err := e.parts.Cluster.Resource(o.Ref)
+		if err != nil {
+			if isUnknownKind(err) {
+				continue // its CRD comes with the same change; heal watches it later
+			}
+			return err
+		}
+		e.parts.Eyes.Watch(ctx, o.Ref, resource)
+	}
+	return nil
+}
+
+// failedOr tells the errors that are the app's own from the one that ends the agent.
+func (e *Engine) failedOr(name fleet.AppName, err error) error {
+	if errors.Is(err, errOtherAgent) {
+		return err
+	}
+	return e.applyFailed(name, err)
+}
+
+// save keeps an app's state, and makes it what everybody sees.
+func (e *Engine) save(ctx context.Context, k state.App) error {
+	if err := e.parts.Memory.SaveApp(ctx, k); err != nil {
+		if errors.Is(err, fleet.ErrConflict) {
+			return fmt.Errorf("%w: %w", errOtherAgent, err)
+		}
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[k.Name]
+	for _, it := range a.kept.Items {
+		delete(e.owner, versionless(it.Ref))
+	}
+	for _, it := range k.Items {
+		e.owner[versionless(it.Ref)] = k.Name
+	}
+	a.kept = k
+	return nil
+}
+
+// claim makes sure that no object belongs to two apps, nor to the agent itself.
+func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range objects {
+		if by, ok := e.owner[versionless(o.Ref)]; ok && by != name {
+			return fleet.WithHint(fleet.Conflict("%s is in two apps: %s has it already", o.Ref, by),
+				"take it out of one of the two; what runs stays with "+by.String())
+		}
+		if name != e.root && (o.Ref.Namespace == e.cfg.Namespace || isApp(o.Ref)) {
+			return fleet.WithHint(fleet.Invalid("%s: an app may not bring objects into the agent's own namespace, nor Apps", o.Ref),
+				"put Apps into the root path, and other objects into another namespace")
+		}
+	}
+	for _, o := range objects {
+		e.owner[versionless(o.Ref)] = name
+	}
+	return nil
+}
+
+// confirm fills in what the API server said of the objects it took.
+func confirm(items []inventory.Item, applied []apply.Applied) []inventory.Item {
+	out := slices.Clone(items)
+	at := make(map[fleet.ObjectRef]int, len(out))
+	for i, it := range out {
+		at[versionless(it.Ref)] = i
+	}
+	for _, r := range applied {
+		if i, ok := at[versionless(r.Object.Ref)]; ok {
+			out[i] = inventory.Item{Ref: r.Object.Ref, UID: r.UID, Hash: inventory.HashOf(r.Object), Fingerprint: r.Fingerprint}
+		}
+	}
+	return out
+}
+
+func itemsWithout(items, without []inventory.Item) []inventory.Item {
+	if len(without) == 0 {
+		return items
+	}
+	drop := make(map[fleet.ObjectRef]bool, len(without))
+	for _, it := range without {
+		drop[versionless(it.Ref)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(items), func(it inventory.Item) bool { return drop[versionless(it.Ref)] })
+}
+
+func summarize(d inventory.Delta) fleet.Summary {
+	return fleet.Summary{Create: len(d.New), Update: len(d.Apply) - len(d.New), Prune: len(d.Prune), Unchanged: len(d.Unchanged)}
+}

@@ -1,0 +1,121 @@
+// Package reconcile is the agent's foreman: it knows what is wanted, what is
+// owned and what waits, and calls the other rooms in order: fetch, render,
+// gate, apply, prune, watch, heal, report.
+//
+// Every app has one worker at a time. A worker reads the world once, acts, and
+// writes down what it did before anything else may depend on it.
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/agent/watch"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Source gives the repository as it is now.
+type Source interface {
+	// Fetch returns the newest snapshot; the same one while nothing changed. An
+	// error leaves the last one good.
+	Fetch(ctx context.Context) (unit.Snapshot, error)
+}
+
+// Renderer turns a path into objects. The error is a *unit.RenderError where
+// the repository is at fault.
+type Renderer interface {
+	Render(ctx context.Context, r unit.RenderRequest) (unit.Rendered, error)
+	Version() string
+}
+
+// Cluster sends objects to the API server.
+type Cluster interface {
+	Scope(objects []unit.Object, namespace string) ([]unit.Object, error)
+	Resource(ref fleet.ObjectRef) (schema.GroupVersionResource, error)
+	Check(ctx context.Context, app fleet.AppName, objects []unit.Object) error
+	Apply(ctx context.Context, app fleet.AppName, objects []unit.Object) ([]apply.Applied, error)
+	Preview(ctx context.Context, app fleet.AppName, d inventory.Delta, maskKey []byte) ([]fleet.Change, error)
+	Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error)
+	Get(ctx context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error)
+	Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (apply.Applied, error)
+	Fingerprint(live *unstructured.Unstructured) string
+}
+
+// Eyes watch what was applied.
+type Eyes interface {
+	Watch(ctx context.Context, ref fleet.ObjectRef, resource schema.GroupVersionResource)
+	Synced(ctx context.Context, ref fleet.ObjectRef) error
+	See(ref fleet.ObjectRef) (watch.Sight, bool)
+	Blind(ref fleet.ObjectRef) error
+}
+
+// Memory survives a restart. fleet.ErrConflict from a Save means that another
+// agent writes too: this one must end.
+type Memory interface {
+	LoadApps(ctx context.Context) ([]state.App, error)
+	SaveApp(ctx context.Context, a state.App) error
+	DeleteApp(ctx context.Context, n fleet.AppName) error
+	Load(ctx context.Context, name string, v any) (bool, error)
+	Save(ctx context.Context, name string, v any) error
+}
+
+// Record tells the cluster's own people what happened.
+type Record interface {
+	// Status writes an App's status, unless it is what the App says already.
+	Status(ctx context.Context, app fleet.AppName, s v1alpha1.AppStatus) error
+	// Event notes what was done or went wrong. It never blocks.
+	Event(app fleet.AppName, warning bool, reason, message string)
+	// Confirmed is the plan a person confirmed by annotating the App, or "".
+	Confirmed(app fleet.AppName) string
+}
+
+// Reports goes to the hub. Nothing in it blocks.
+type Reports interface {
+	Changed(s fleet.AppStatus)
+	Gone(a fleet.AppName)
+	SignPlan(p fleet.Plan) (fleet.SignedPlan, error)
+}
+
+// Config is what the spoke's own people decided.
+type Config struct {
+	Cluster    string
+	UID        string // of the kube-system namespace
+	Namespace  string // the agent's own
+	Declared   map[string]string
+	Assignable []string
+	RootPath   string
+	Poll       time.Duration
+	Policy     gate.Policy
+	Guard      inventory.Guard
+	MaskKey    []byte // hides secret values in what leaves the spoke
+
+	AgentVersion      string
+	KubernetesVersion string
+	Workers           int // apps worked on at once
+}
+
+// Parts are the rooms the engine works with.
+type Parts struct {
+	Source   Source
+	Renderer Renderer
+	Cluster  Cluster
+	Eyes     Eyes
+	Memory   Memory
+	Record   Record
+	Reports  Reports
+	// Now is the highest time seen by any clock: an approval's expiry can't be
+	// put off by turning one back.
+	Now func() time.Time
+}
+
+// RootName is what the agent's own root path is called among the apps.
+const RootName = "root"

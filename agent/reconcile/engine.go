@@ -1,0 +1,242 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/agent/watch"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Engine keeps the cluster as Git has it.
+type Engine struct {
+	cfg   Config
+	parts Parts
+	log   *slog.Logger
+	root  fleet.AppName
+
+	work  workqueue.TypedRateLimitingInterface[fleet.AppName] // apps to look at
+	tell  workqueue.TypedDelayingInterface[fleet.AppName]     // apps whose status moved
+	poke  chan struct{}                                       // fetch now
+	fatal chan error
+
+	strangers sync.Map // fleet.AppName of Apps that did not come from the root
+
+	mu      sync.Mutex
+	world   world
+	content *rootContent // of the root path, when last it could be read
+	apps    map[fleet.AppName]*app
+	owner   map[fleet.ObjectRef]fleet.AppName // versionless reference -> who owns it
+}
+
+// world is what all apps share.
+type world struct {
+	snapshot  *unit.Snapshot // nil until Git was reached once
+	sourceErr error
+	self      self
+	labels    map[string]string // effective
+	rendered  bool              // the root was rendered, so wanted is known
+	wanted    map[fleet.AppName]want
+	doubtful  map[fleet.AppName]error // Apps of the root that can't be read
+	held      map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
+}
+
+// self is what the agent keeps of its own.
+type self struct {
+	Assigned map[string]string `json:"assigned,omitempty"`
+	Intent   fleet.Intent      `json:"intent"`
+	Clock    time.Time         `json:"clock"` // highest time seen
+}
+
+const selfName = "capstan-self"
+
+// want is an app that is meant to be here.
+type want struct {
+	app    *v1alpha1.App
+	object unit.Object // the App object itself
+}
+
+// app is what is known of one app; guarded by Engine.mu, written by its worker.
+type app struct {
+	kept    state.App
+	problem *problem
+	waiting string // why the plan that is pending still waits
+	have    int    // approvals that count
+	need    int
+	drift   map[fleet.ObjectRef]fleet.DriftSummary
+	look    map[fleet.ObjectRef]bool // objects a watch saw moving
+	heals   map[fleet.ObjectRef]healing
+	status  fleet.AppStatus
+	extra   int      // objects that left the app and are kept, because prune is off
+	retry   bool     // a person asked for another try
+	last    *outcome // of the last render, if it is not what is applied
+}
+
+// problem is why an app is not as it should be.
+type problem struct {
+	reason  string
+	message string
+	hint    string
+	unknown bool // what is wanted can't be told
+}
+
+// outcome is what the last render led to. While its reads hold there is no need
+// to render again.
+type outcome struct {
+	spec   string
+	reads  unit.ReadSet
+	failed bool // otherwise it waits at a gate
+}
+
+// New makes an Engine. Call Run to start it.
+func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
+	return &Engine{
+		cfg: cfg, parts: parts, log: log,
+		root:  fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
+		work:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](time.Second, 2*time.Minute)),
+		tell:  workqueue.NewTypedDelayingQueue[fleet.AppName](),
+		poke:  make(chan struct{}, 1),
+		fatal: make(chan error, 1),
+		apps:  map[fleet.AppName]*app{},
+		owner: map[fleet.ObjectRef]fleet.AppName{},
+	}
+}
+
+// Load reads what was kept. It must have returned before the uplink starts.
+func (e *Engine) Load(ctx context.Context) error {
+	if _, err := e.parts.Memory.Load(ctx, selfName, &e.world.self); err != nil {
+		return err
+	}
+	e.world.labels = e.effective(e.world.self.Assigned)
+	kept, err := e.parts.Memory.LoadApps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range kept {
+		e.apps[k.Name] = newApp(k)
+		for _, it := range k.Items {
+			e.owner[versionless(it.Ref)] = k.Name
+		}
+	}
+	if _, ok := e.apps[e.root]; !ok {
+		e.apps[e.root] = newApp(state.App{Name: e.root})
+	}
+	return nil
+}
+
+func newApp(k state.App) *app {
+	return &app{
+		kept:  k,
+		drift: map[fleet.ObjectRef]fleet.DriftSummary{},
+		look:  map[fleet.ObjectRef]bool{},
+		heals: map[fleet.ObjectRef]healing{},
+	}
+}
+
+// Run works until ctx ends, or until it is found that another agent writes.
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error { e.follow(ctx); return nil })
+	for range max(1, e.cfg.Workers) {
+		g.Go(func() error { e.worker(ctx); return nil })
+	}
+	for range 4 {
+		g.Go(func() error { e.teller(ctx); return nil })
+	}
+	e.lookAtAll()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-e.fatal:
+		cancel()
+	}
+	e.work.ShutDown()
+	e.tell.ShutDown()
+	_ = g.Wait() // the workers return nothing
+	return err
+}
+
+// lookAtAll has every object that was owned before the restart looked at once:
+// fingerprints tell which moved meanwhile, and nothing is asked about the rest.
+func (e *Engine) lookAtAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, a := range e.apps {
+		for _, it := range a.kept.Items {
+			a.look[versionless(it.Ref)] = true
+		}
+		e.work.Add(name)
+	}
+}
+
+func (e *Engine) worker(ctx context.Context) {
+	for {
+		name, end := e.work.Get()
+		if end {
+			return
+		}
+		err := e.reconcile(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, errOtherAgent):
+			select {
+			case e.fatal <- err:
+			default:
+			}
+		case err != nil:
+			e.log.Warn("app is not settled", "app", name.String(), "error", err)
+			e.work.AddRateLimited(name)
+		default:
+			e.work.Forget(name)
+		}
+		e.work.Done(name)
+	}
+}
+
+// errOtherAgent: the Lease was lost, and somebody else writes.
+var errOtherAgent = errors.New("another agent is at work on this cluster")
+
+// Seen takes what a watch saw. It does not block.
+func (e *Engine) Seen(ev watch.Event) {
+	ref := versionless(ev.Ref)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	name, ok := e.owner[ref]
+	if !ok {
+		return
+	}
+	if a := e.apps[name]; a != nil {
+		a.look[ref] = true
+		e.work.Add(name)
+	}
+}
+
+// AppSeen has an App looked at that appeared, or that somebody annotated. One
+// that did not come from the root is told that it is not acted on.
+func (e *Engine) AppSeen(name fleet.AppName) {
+	ref := fleet.ObjectRef{Group: v1alpha1.GroupVersion.Group, Kind: v1alpha1.AppKind, Namespace: name.Namespace, Name: name.Name}
+	e.mu.Lock()
+	_, ours := e.owner[ref]
+	e.mu.Unlock()
+	if !ours && name != e.root {
+		e.strangers.Store(name, ref)
+	}
+	e.work.Add(name)
+	e.tell.Add(name)
+}
+
+func versionless(r fleet.ObjectRef) fleet.ObjectRef {
+	r.Version = ""
+	return r
+}

@@ -1,0 +1,117 @@
+package reconcile
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/selection"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// follow keeps the snapshot new: every poll interval, and at once when somebody
+// pushed or asked.
+func (e *Engine) follow(ctx context.Context) {
+	failures := 0
+	for {
+		if e.fetch(ctx) {
+			failures = 0
+		} else {
+			failures++
+		}
+		timer := time.NewTimer(pause(e.cfg.Poll, failures))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-e.poke:
+			timer.Stop()
+		}
+	}
+}
+
+// pause spreads the polls of a fleet by a tenth, and slows down while the
+// repository can't be reached, to ten minutes at most.
+func pause(poll time.Duration, failures int) time.Duration {
+	d := poll
+	for range min(failures, 6) {
+		d = min(2*d, max(poll, 10*time.Minute))
+	}
+	return d + time.Duration(rand.Int64N(int64(d)/10+1))
+}
+
+func (e *Engine) fetch(ctx context.Context) bool {
+	snapshot, err := e.parts.Source.Fetch(ctx)
+	if ctx.Err() != nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		if e.world.sourceErr == nil || e.world.sourceErr.Error() != err.Error() {
+			e.log.Warn("the repository can't be read", "error", err)
+			e.world.sourceErr = err
+			e.work.Add(e.root)
+		}
+		return false
+	}
+	old := e.world.snapshot
+	mended := e.world.sourceErr != nil
+	e.world.sourceErr = nil
+	if old == nil || old.Commit != snapshot.Commit {
+		e.log.Info("new head", "revision", string(snapshot.Revision()))
+		e.world.snapshot = &snapshot
+		e.work.Forget(e.root)
+		e.work.Add(e.root)
+	} else if mended {
+		e.work.Add(e.root)
+	}
+	return true
+}
+
+// fetchSoon asks for a fetch without waiting for it.
+func (e *Engine) fetchSoon() {
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Engine) effective(assigned map[string]string) map[string]string {
+	return selection.Effective(e.cfg.Declared, assigned, e.cfg.Assignable)
+}
+
+// facts are what a render may know.
+func (e *Engine) facts() unit.Facts {
+	return unit.Facts{Cluster: e.cfg.Cluster, Labels: e.world.labels}
+}
+
+// enqueueAll has every app looked at: what they depend on may have moved.
+// Called with e.mu held.
+func (e *Engine) enqueueAll() {
+	add := func(name fleet.AppName) {
+		if name != e.root {
+			e.work.Forget(name)
+			e.work.Add(name)
+		}
+	}
+	for name := range e.world.wanted {
+		add(name)
+	}
+	for name := range e.world.doubtful {
+		add(name)
+	}
+	for name := range e.apps {
+		add(name)
+	}
+}
+
+// revision is what is rendered now, or "".
+func (w *world) revision() fleet.Revision {
+	if w.snapshot == nil {
+		return ""
+	}
+	return w.snapshot.Revision()
+}

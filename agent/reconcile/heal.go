@@ -1,0 +1,244 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/plan"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// healing counts how often an object had to be put back, so that a fight with
+// another controller slows down instead of looping.
+type healing struct {
+	count int
+	last  time.Time
+}
+
+const (
+	patience = 5                // heals at once; after that they are spaced out
+	calm     = 10 * time.Minute // without a heal: the fight is over
+	longest  = 5 * time.Minute  // between two heals
+)
+
+func (h healing) next() time.Time {
+	if h.count < patience {
+		return time.Time{}
+	}
+	return h.last.Add(min(longest, time.Second<<min(h.count-patience, 16)))
+}
+
+// heal looks at the objects that were seen moving and puts back what is not as
+// it was applied. It needs neither Git nor the hub.
+func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
+	e.mu.Lock()
+	a := e.apps[name]
+	if a == nil || len(a.look) == 0 {
+		e.mu.Unlock()
+		return nil
+	}
+	look := a.look
+	a.look = map[fleet.ObjectRef]bool{}
+	kept := a.kept
+	e.mu.Unlock()
+
+	var errs []error
+	for _, it := range kept.Items {
+		if !look[versionless(it.Ref)] || it.UID == "" {
+			continue
+		}
+		if err := e.healItem(ctx, name, it); err != nil {
+			errs = append(errs, err)
+			e.mu.Lock()
+			if a := e.apps[name]; a != nil {
+				a.look[versionless(it.Ref)] = true // look again with the next try
+			}
+			e.mu.Unlock()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// eyeTimeout bounds the wait for a kind's first list.
+const eyeTimeout = 30 * time.Second
+
+func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.Item) error {
+	resource, err := e.parts.Cluster.Resource(it.Ref)
+	if err != nil {
+		if isUnknownKind(err) {
+			return nil // its CRD is gone, and it with it; the next render says so
+		}
+		return err
+	}
+	e.parts.Eyes.Watch(ctx, it.Ref, resource)
+	wait, cancel := context.WithTimeout(ctx, eyeTimeout)
+	defer cancel()
+	if err := e.parts.Eyes.Synced(wait, it.Ref); err != nil {
+		return fmt.Errorf("%s can't be watched: %w", it.Ref.Kind, errors.Join(e.parts.Eyes.Blind(it.Ref), err))
+	}
+	if s, ok := e.parts.Eyes.See(it.Ref); ok && s.UID == it.UID && s.Fingerprint == it.Fingerprint {
+		e.noDrift(name, it.Ref)
+		return nil
+	}
+	live, err := e.parts.Cluster.Get(ctx, it.Ref)
+	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+		return err
+	}
+	if live != nil && string(live.GetUID()) == it.UID && e.parts.Cluster.Fingerprint(live) == it.Fingerprint {
+		e.noDrift(name, it.Ref)
+		return nil
+	}
+	return e.putBack(ctx, name, it, live)
+}
+
+func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.Item, live *unstructured.Unstructured) error {
+	object, selfHeal, ok, err := e.applied(name, it.Ref)
+	if err != nil || !ok {
+		return err
+	}
+	found := drifted(object, live, e.parts.Now().UTC())
+	if live != nil && len(found.Fields) == 0 && (found.Manager == "" || isApp(it.Ref)) {
+		// Nothing of ours was lost: another manager took a share in a field.
+		return e.refingerprint(ctx, name, it, string(live.GetUID()), e.parts.Cluster.Fingerprint(live))
+	}
+	if live != nil && live.GetDeletionTimestamp() != nil {
+		return nil // it is on its way out; its end is another event
+	}
+	e.mu.Lock()
+	a := e.apps[name]
+	if was, known := a.drift[versionless(it.Ref)]; known {
+		found.Since = was.Since
+	}
+	a.drift[versionless(it.Ref)] = found
+	h := a.heals[versionless(it.Ref)]
+	if e.parts.Now().Sub(h.last) > calm {
+		h = healing{}
+	}
+	pause := h.next().Sub(e.parts.Now())
+	e.mu.Unlock()
+	if !selfHeal {
+		return nil
+	}
+	if pause > 0 {
+		e.mu.Lock()
+		a.look[versionless(it.Ref)] = true
+		e.mu.Unlock()
+		e.work.AddAfter(name, pause)
+		return nil
+	}
+	done, err := e.parts.Cluster.Heal(ctx, name, object, live)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	a.heals[versionless(it.Ref)] = healing{count: h.count + 1, last: e.parts.Now()}
+	e.mu.Unlock()
+	e.noDrift(name, it.Ref)
+	e.parts.Record.Event(name, false, "Healed", describe(found))
+	return e.refingerprint(ctx, name, it, done.UID, done.Fingerprint)
+}
+
+// applied finds an object among those last applied, and whether it is healed.
+func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (unit.Object, bool, bool, error) {
+	e.mu.Lock()
+	kept := e.apps[name].kept
+	selfHeal := true
+	if w, ok := e.world.wanted[name]; ok {
+		selfHeal = w.app.Spec.Sync.SelfHealEnabled()
+	} else if s := keptSpec(kept); s != nil && name != e.root {
+		selfHeal = s.Sync.SelfHealEnabled()
+	}
+	e.mu.Unlock()
+	objects, err := kept.Applied()
+	if err != nil {
+		return unit.Object{}, false, false, err
+	}
+	i := slices.IndexFunc(objects, func(o unit.Object) bool { return o.Ref.Same(ref) })
+	if i < 0 {
+		return unit.Object{}, false, false, nil
+	}
+	return objects[i], selfHeal, true, nil
+}
+
+// refingerprint notes what an object of ours looks like now.
+func (e *Engine) refingerprint(ctx context.Context, name fleet.AppName, it inventory.Item, uid, fingerprint string) error {
+	e.noDrift(name, it.Ref)
+	e.mu.Lock()
+	kept := e.apps[name].kept
+	e.mu.Unlock()
+	kept.Items = withItem(kept, it.Ref, uid, fingerprint)
+	return e.save(ctx, kept)
+}
+
+func withItem(k state.App, ref fleet.ObjectRef, uid, fingerprint string) []inventory.Item {
+	out := slices.Clone(k.Items)
+	for i := range out {
+		if out[i].Ref.Same(ref) {
+			out[i].UID, out[i].Fingerprint = uid, fingerprint
+		}
+	}
+	return out
+}
+
+func (e *Engine) noDrift(name fleet.AppName, ref fleet.ObjectRef) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.apps[name]; a != nil {
+		delete(a.drift, versionless(ref))
+	}
+}
+
+// drifted says in which fields a live object is not as applied, and who was
+// last to write it. Only paths are told, never values.
+func drifted(applied unit.Object, live *unstructured.Unstructured, now time.Time) fleet.DriftSummary {
+	d := fleet.DriftSummary{Object: applied.Ref, Since: now}
+	if live == nil {
+		d.Fields = []string{""}
+		return d
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(applied.JSON); err != nil {
+		return d
+	}
+	d.Fields = plan.Lost(u.Object, live.Object)
+	for _, label := range []string{inventory.AppLabel, inventory.NamespaceLabel} {
+		if live.GetLabels()[label] == "" {
+			d.Fields = append(d.Fields, "/metadata/labels/"+strings.ReplaceAll(label, "/", "~1"))
+		}
+	}
+	var newest metav1.Time
+	for _, m := range live.GetManagedFields() {
+		person := strings.HasPrefix(m.Manager, "kubectl")
+		if m.Manager == inventory.FieldManager || m.Subresource == "status" || !person && len(d.Fields) == 0 {
+			continue
+		}
+		if m.Time != nil && !m.Time.Before(&newest) {
+			newest, d.Manager = *m.Time, m.Manager
+		}
+	}
+	return d
+}
+
+func describe(d fleet.DriftSummary) string {
+	what := strings.Join(d.Fields, ", ")
+	switch {
+	case len(d.Fields) == 1 && d.Fields[0] == "":
+		return fmt.Sprintf("%s had been deleted, and was created anew", d.Object)
+	case what == "":
+		what = "fields that are not in Git"
+	}
+	if d.Manager == "" {
+		return fmt.Sprintf("%s: put back %s", d.Object, what)
+	}
+	return fmt.Sprintf("%s: put back %s, changed by %s", d.Object, what, d.Manager)
+}

@@ -1,0 +1,98 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// remove takes an app off the cluster that is not wanted here any more: at once
+// where no approval is needed and nothing precious is among its objects,
+// otherwise when its plan was let through. It tells whether the app is gone.
+func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
+	kept := v.kept
+	spec := keptSpec(kept)
+	if spec != nil && !spec.Sync.PruneEnabled() {
+		return true, e.forget(ctx, kept.Name) // they stay, as the App asked
+	}
+	if len(kept.Items) == 0 {
+		return true, e.forget(ctx, kept.Name)
+	}
+	var asked *v1alpha1.App
+	if spec != nil {
+		asked = &v1alpha1.App{Spec: *spec}
+	}
+	pass, err := e.pass(ctx, &kept, proposal{
+		action: fleet.ActionRemove, to: fleet.NoDigest, revision: e.headRevision(),
+		delta: inventory.Delta{Prune: kept.Items}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(kept.Items),
+	})
+	if err != nil {
+		return false, e.failedOr(kept.Name, err)
+	}
+	if !pass.open {
+		pass.message = "is not for this cluster any more; its removal " + pass.message
+		e.wait(kept.Name, pass, nil)
+		return false, nil
+	}
+	count := len(kept.Items)
+	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, kept.Items)
+	kept.Items = itemsWithout(kept.Items, gone)
+	if err != nil {
+		return false, e.failedOr(kept.Name, errors.Join(err, e.save(ctx, kept)))
+	}
+	e.parts.Record.Event(kept.Name, false, "Removed", fmt.Sprintf("%d objects pruned", count))
+	return true, e.forget(ctx, kept.Name)
+}
+
+// forget drops what is kept of an app that owns nothing, and has the root
+// delete its App object.
+func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
+	if err := e.parts.Memory.DeleteApp(ctx, name); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	if a := e.apps[name]; a != nil {
+		for ref, by := range e.owner {
+			if by == name {
+				delete(e.owner, ref)
+			}
+		}
+		delete(e.apps, name)
+	}
+	e.mu.Unlock()
+	e.parts.Reports.Gone(name)
+	e.work.Add(e.root)
+	return nil
+}
+
+func keptSpec(k state.App) *v1alpha1.AppSpec {
+	var s v1alpha1.AppSpec
+	if len(k.Spec) == 0 || json.Unmarshal(k.Spec, &s) != nil {
+		return nil
+	}
+	return &s
+}
+
+func (e *Engine) headRevision() fleet.Revision {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.world.revision()
+}
+
+// keepObjects replaces, among the objects that were last applied, those of one sort.
+func keepObjects(k *state.App, objects []unit.Object, sort func(fleet.ObjectRef) bool) error {
+	before, err := k.Applied()
+	if err != nil {
+		return err
+	}
+	rest := slices.DeleteFunc(before, func(o unit.Object) bool { return sort(o.Ref) })
+	return k.SetObjects(append(rest, objects...))
+}

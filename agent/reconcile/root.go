@@ -1,0 +1,385 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/selection"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// rootContent is what the root path holds: Apps, and whatever else.
+type rootContent struct {
+	path     string
+	reads    unit.ReadSet
+	revision fleet.Revision
+	repoURL  string
+	apps     map[fleet.AppName]want
+	doubtful map[fleet.AppName]error
+	others   []unit.Object
+}
+
+// reconcileRoot reads the root path, chooses the Apps for this cluster, and
+// keeps the App objects and whatever else the root brings as they should be.
+func (e *Engine) reconcileRoot(ctx context.Context) error {
+	v, _ := e.viewOf(e.root)
+	err := e.readRoot(ctx, v)
+	if err == nil {
+		err = e.carryRoot(ctx, v)
+	}
+	if errors.Is(err, errOtherAgent) {
+		return err
+	}
+	err = errors.Join(err, e.heal(ctx, e.root))
+	e.publish(e.root)
+	return err
+}
+
+// readRoot brings what is wanted up to date. While the root can't be read, what
+// was wanted stays wanted.
+func (e *Engine) readRoot(ctx context.Context, v view) error {
+	e.mu.Lock()
+	content, sourceErr := e.content, e.world.sourceErr
+	e.mu.Unlock()
+	if v.snapshot == nil {
+		if sourceErr != nil {
+			e.trouble(e.root, problem{reason: "SourceFailed", message: sourceErr.Error(), hint: fleet.Hint(sourceErr), unknown: true})
+		}
+		return e.adoptKept(v)
+	}
+	if content != nil {
+		same, err := content.reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
+		if err != nil {
+			return err
+		}
+		if same {
+			e.choose(content, false)
+			return nil
+		}
+	}
+	if v.last != nil && v.last.failed && !v.retry {
+		same, err := v.last.reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
+		if err != nil || same {
+			return errors.Join(err, e.adoptKept(v))
+		}
+	}
+	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
+	if err != nil {
+		return errors.Join(e.renderFailed(e.root, "", err), e.adoptKept(v))
+	}
+	content, err = e.readContent(rendered, *v.snapshot)
+	if err != nil {
+		return e.applyFailed(e.root, err)
+	}
+	e.choose(content, true)
+	return nil
+}
+
+func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, error) {
+	c := &rootContent{path: r.Path, reads: r.Reads, revision: s.Revision(), repoURL: s.RepoURL,
+		apps: map[fleet.AppName]want{}, doubtful: map[fleet.AppName]error{}}
+	for _, o := range r.Objects {
+		if !isApp(o.Ref) {
+			c.others = append(c.others, o)
+			continue
+		}
+		name, w, err := e.readApp(o)
+		if err != nil {
+			c.doubtful[name] = fmt.Errorf("App %s in %s: %w", name, r.Path, err)
+			continue
+		}
+		c.apps[name] = w
+	}
+	var err error
+	c.others, err = e.parts.Cluster.Scope(c.others, "default")
+	return c, err
+}
+
+// readApp decodes an App of the root. Its namespace is the agent's where it
+// names none.
+func (e *Engine) readApp(o unit.Object) (fleet.AppName, want, error) {
+	if o.Ref.Namespace == "" {
+		o.Ref.Namespace = e.cfg.Namespace
+	}
+	name := fleet.AppName{Namespace: o.Ref.Namespace, Name: o.Ref.Name}
+	a, err := v1alpha1.DecodeApp(o.JSON)
+	if err != nil {
+		return name, want{}, err
+	}
+	if name == e.root {
+		return name, want{}, fleet.WithHint(fleet.Invalid("the name %q is the root's own", name), "give the App another name")
+	}
+	if _, err := fleet.ParseAppName(name.String()); err != nil {
+		return name, want{}, err
+	}
+	if _, err := selection.Matches(a.Spec.Clusters, nil); err != nil {
+		return name, want{}, fmt.Errorf("spec.clusters: %w", err)
+	}
+	a.Namespace = o.Ref.Namespace
+	var m map[string]any
+	if err := json.Unmarshal(o.JSON, &m); err != nil {
+		return name, want{}, err
+	}
+	if meta, ok := m["metadata"].(map[string]any); ok {
+		meta["namespace"] = o.Ref.Namespace
+	}
+	delete(m, "status")
+	if o.JSON, err = fleet.Canonical(m); err != nil {
+		return name, want{}, err
+	}
+	return name, want{app: a, object: o}, nil
+}
+
+// choose selects the Apps for this cluster. An App that can't be read is
+// neither selected nor deselected: what was wanted of it before stays.
+func (e *Engine) choose(c *rootContent, fresh bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.world.wanted
+	wanted := make(map[fleet.AppName]want, len(c.apps))
+	for name, w := range c.apps {
+		if ok, err := selection.Matches(w.app.Spec.Clusters, e.world.labels); ok && err == nil {
+			wanted[name] = w
+		}
+	}
+	doubtful := map[fleet.AppName]error{}
+	for name, err := range c.doubtful {
+		// Nothing is known of an App that never could be read, so it is shown
+		// on every cluster: better once too often than nowhere.
+		doubtful[name] = err
+		if w, ok := before[name]; ok {
+			wanted[name] = w
+		}
+	}
+	if fresh {
+		e.apps[e.root].problem, e.apps[e.root].last = nil, nil
+	}
+	e.content, e.world.wanted, e.world.doubtful, e.world.rendered = c, wanted, doubtful, true
+}
+
+// adoptKept takes what was last applied for what is wanted, where the root
+// could not be read since the start.
+func (e *Engine) adoptKept(v view) error {
+	if v.known {
+		return nil
+	}
+	objects, err := v.kept.Applied()
+	if err != nil {
+		return err
+	}
+	wanted := map[fleet.AppName]want{}
+	for _, o := range objects {
+		if !isApp(o.Ref) {
+			continue
+		}
+		if name, w, err := e.readApp(o); err == nil {
+			wanted[name] = w
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(wanted) > 0 {
+		e.world.wanted, e.world.rendered = wanted, true
+	}
+	return nil
+}
+
+// carryRoot applies the App objects, which need no approval because each App
+// is gated itself, and takes the rest of the root through its gates.
+func (e *Engine) carryRoot(ctx context.Context, v view) error {
+	e.mu.Lock()
+	c, wanted, doubtful := e.content, e.world.wanted, e.world.doubtful
+	e.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	released, err := e.holdVanished(ctx, &v, c)
+	if err != nil {
+		return e.failedOr(e.root, err)
+	}
+	e.mu.Lock()
+	e.enqueueAll()
+	e.mu.Unlock()
+	apps := make([]unit.Object, 0, len(wanted))
+	for _, w := range wanted {
+		apps = append(apps, w.object)
+	}
+	slices.SortFunc(apps, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
+	if err := e.carryApps(ctx, &v, apps, released); err != nil {
+		return e.failedOr(e.root, err)
+	}
+	e.strangers.Range(func(name, _ any) bool {
+		e.tell.Add(name.(fleet.AppName))
+		return true
+	})
+	if err := e.claim(e.root, c.others); err != nil {
+		return e.failedOr(e.root, err)
+	}
+	if !released {
+		return nil // the root's plan is the confirmation; what else it brings waits its turn
+	}
+	for name, err := range doubtful {
+		e.log.Warn("an App of the root can't be read", "app", name.String(), "error", err)
+	}
+	spec, err := fleet.Canonical(map[string]any{"source": map[string]any{"path": c.path}})
+	if err != nil {
+		return err
+	}
+	var demands []gate.Demand
+	appItems := itemsOf(v.kept.Items, isApp)
+	if len(c.others) > 0 || len(appItems) < len(v.kept.Items) {
+		demands = e.demands(e.root, nil)
+	}
+	return e.carry(ctx, v, change{
+		spec: spec, effective: spec, path: c.path, reads: c.reads, objects: c.others, revision: c.revision, repoURL: c.repoURL,
+		prune: true, demands: demands, others: appItems, alongside: apps,
+	})
+}
+
+// carryApps applies the App objects that changed, and deletes those whose app
+// has been taken off the cluster.
+func (e *Engine) carryApps(ctx context.Context, v *view, apps []unit.Object, released bool) error {
+	owned := itemsOf(v.kept.Items, isApp)
+	delta := inventory.Compare(apps, owned)
+	var done []inventory.Item
+	e.mu.Lock()
+	for _, it := range delta.Prune {
+		name := fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}
+		if a := e.apps[name]; a == nil && e.world.doubtful[name] == nil && released {
+			done = append(done, it)
+		}
+	}
+	e.mu.Unlock()
+	if len(delta.Apply)+len(done) == 0 {
+		return nil
+	}
+	kept := v.kept
+	if len(delta.New) > 0 {
+		kept.Items = inventory.Extend(kept.Items, delta.New)
+		if err := e.save(ctx, kept); err != nil {
+			return err
+		}
+	}
+	if err := e.watchKinds(ctx, apps); err != nil {
+		return err
+	}
+	applied, err := e.parts.Cluster.Apply(ctx, e.root, delta.Apply)
+	kept.Items = confirm(kept.Items, applied)
+	gone, perr := e.parts.Cluster.Prune(ctx, e.root, done)
+	kept.Items = itemsWithout(kept.Items, gone)
+	if err = errors.Join(err, perr); err == nil {
+		err = keepObjects(&kept, apps, isApp)
+	}
+	if serr := e.save(ctx, kept); serr != nil {
+		return errors.Join(err, serr)
+	}
+	v.kept = kept
+	return err
+}
+
+// holdVanished stops the removal of Apps that left Git where the guard finds
+// them too many, until a person confirms. Apps that merely do not match this
+// cluster's labels any more are not counted: taking a label away is deliberate.
+func (e *Engine) holdVanished(ctx context.Context, v *view, c *rootContent) (bool, error) {
+	var vanished []inventory.Item
+	owned := itemsOf(v.kept.Items, isApp)
+	for _, it := range owned {
+		name := fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}
+		if _, inGit := c.apps[name]; !inGit && c.doubtful[name] == nil {
+			vanished = append(vanished, it)
+		}
+	}
+	reason := e.cfg.Guard.Check(vanished, len(c.apps)+len(c.doubtful), len(owned))
+	if len(vanished) == 0 {
+		v.kept.Granted = nil
+	}
+	if reason == "" {
+		e.hold(nil)
+		return true, nil
+	}
+	to, err := fleet.Document{RepoURL: c.repoURL, Objects: refsJSON(vanished)}.Digest()
+	if err != nil {
+		return false, err
+	}
+	if g := v.kept.Granted; g != nil && g.Action == fleet.ActionConfirmPrune && covers(g.Apps, vanished) {
+		e.hold(nil)
+		return true, nil
+	}
+	kept := v.kept
+	pass, err := e.pass(ctx, &kept, proposal{
+		action: fleet.ActionConfirmPrune, to: to, revision: c.revision, guard: reason, delta: inventory.Delta{Prune: vanished},
+		demands: e.demands(e.root, nil),
+	})
+	v.kept = kept
+	if err != nil {
+		return false, err
+	}
+	if !pass.open {
+		e.hold(vanished)
+		e.wait(e.root, pass, nil)
+		return false, nil
+	}
+	v.kept.Granted.Apps = refNames(vanished)
+	v.kept.Pending = nil
+	if err := e.save(ctx, v.kept); err != nil {
+		return false, err
+	}
+	e.hold(nil)
+	return true, nil
+}
+
+func (e *Engine) hold(items []inventory.Item) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.world.held = map[fleet.AppName]bool{}
+	for _, it := range items {
+		e.world.held[fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}] = true
+	}
+}
+
+func isApp(r fleet.ObjectRef) bool {
+	return r.Group == v1alpha1.GroupVersion.Group && r.Kind == "App"
+}
+
+func itemsOf(items []inventory.Item, is func(fleet.ObjectRef) bool) []inventory.Item {
+	var out []inventory.Item
+	for _, it := range items {
+		if is(it.Ref) {
+			out = append(out, it)
+		}
+	}
+	return out
+}
+
+func refNames(items []inventory.Item) []string {
+	out := make([]string, len(items))
+	for i, it := range items {
+		out[i] = it.Ref.String()
+	}
+	return out
+}
+
+func refsJSON(items []inventory.Item) []json.RawMessage {
+	var out []json.RawMessage
+	for _, it := range items {
+		b, _ := json.Marshal(it.Ref) // a struct of strings always encodes
+		out = append(out, b)
+	}
+	return out
+}
+
+func covers(granted []string, items []inventory.Item) bool {
+	for _, n := range refNames(items) {
+		if !slices.Contains(granted, n) {
+			return false
+		}
+	}
+	return true
+}

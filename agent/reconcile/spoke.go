@@ -1,0 +1,163 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// What follows is what the uplink asks of the engine.
+
+// Report says how the cluster is.
+func (e *Engine) Report() fleet.ClusterReport {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := fleet.ClusterReport{
+		UID: e.cfg.UID, AgentVersion: e.cfg.AgentVersion, KubernetesVersion: e.cfg.KubernetesVersion,
+		Declared: e.cfg.Declared, Assignable: e.cfg.Assignable, Head: e.world.revision(),
+	}
+	if err := e.world.sourceErr; err != nil {
+		r.Message = err.Error()
+	} else if a := e.apps[e.root]; a != nil && a.problem != nil {
+		r.Message = a.problem.message
+	}
+	return r
+}
+
+// Statuses gives every app's status.
+func (e *Engine) Statuses() []fleet.AppStatus {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []fleet.AppStatus
+	for _, a := range e.apps {
+		if a.status.App != "" {
+			out = append(out, a.status)
+		}
+	}
+	return out
+}
+
+// TakeIntent makes a newer intent the spoke's own: it is kept before it counts.
+func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
+	e.mu.Lock()
+	before := e.world.self
+	e.mu.Unlock()
+	if in.Instance == before.Intent.Instance && in.Revision == before.Intent.Revision {
+		return nil // it is kept, and counts already
+	}
+	next := self{Assigned: in.Merge(before.Assigned), Intent: in, Clock: e.parts.Now().UTC()}
+	if err := e.parts.Memory.Save(ctx, selfName, next); err != nil {
+		if errors.Is(err, fleet.ErrConflict) {
+			select {
+			case e.fatal <- errors.Join(errOtherAgent, err):
+			default:
+			}
+		}
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.world.self = next
+	labels := e.effective(next.Assigned)
+	if !mapsEqual(labels, e.world.labels) {
+		e.log.Info("labels moved", "labels", labels)
+		e.world.labels = labels
+		e.work.Add(e.root)
+	}
+	for name, a := range e.apps {
+		if a.kept.Pending != nil {
+			e.work.Add(name)
+		}
+	}
+	for _, s := range in.Syncs {
+		if slices.ContainsFunc(before.Intent.Syncs, func(o fleet.SyncRequest) bool { return o.ID == s.ID }) {
+			continue
+		}
+		e.fetchSoon()
+		if a := e.apps[s.App]; a != nil {
+			a.retry = true
+			e.work.Forget(s.App)
+			e.work.Add(s.App)
+		}
+	}
+	return nil
+}
+
+func mapsEqual(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || w != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Plan gives the plan that waits for an app, signed. fleet.ErrNotFound: none does.
+func (e *Engine) Plan(name fleet.AppName) (fleet.SignedPlan, error) {
+	k, err := e.keptOf(name)
+	if err != nil {
+		return fleet.SignedPlan{}, err
+	}
+	if k.Pending == nil {
+		return fleet.SignedPlan{}, fleet.NotFound("nothing waits for %s on %s", name, e.cfg.Cluster)
+	}
+	return e.parts.Reports.SignPlan(*k.Pending)
+}
+
+// History gives what was applied, newest first. fleet.ErrNotFound: no such app.
+func (e *Engine) History(name fleet.AppName) ([]fleet.HistoryEntry, error) {
+	k, err := e.keptOf(name)
+	return slices.Clone(k.History), err
+}
+
+// Tree gives the objects an app owns. fleet.ErrNotFound: no such app.
+func (e *Engine) Tree(name fleet.AppName) ([]fleet.Object, error) {
+	k, err := e.keptOf(name)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]fleet.Object, 0, len(k.Items))
+	for _, it := range k.Items {
+		o := fleet.Object{Object: it.Ref, Health: fleet.Progressing}
+		if s, ok := e.parts.Eyes.See(it.Ref); ok {
+			o.Health, o.Message = s.Health, s.Message
+		}
+		out = append(out, o)
+	}
+	slices.SortFunc(out, func(a, b fleet.Object) int { return a.Object.Compare(b.Object) })
+	return out, nil
+}
+
+func (e *Engine) keptOf(name fleet.AppName) (state.App, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil {
+		return state.App{}, fleet.NotFound("there is no app %s on %s", name, e.cfg.Cluster)
+	}
+	return a.kept, nil
+}
+
+// GitPushed says that somebody pushed to a repository.
+func (e *Engine) GitPushed(string) { e.fetchSoon() }
+
+// Floor is the highest time seen before the restart.
+func (e *Engine) Floor() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.world.self.Clock
+}
+
+func isUnknownKind(err error) bool {
+	var noMatch *meta.NoKindMatchError
+	return errors.As(err, &noMatch)
+}

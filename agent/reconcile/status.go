@@ -1,0 +1,259 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// trouble notes why an app is not as it should be.
+func (e *Engine) trouble(name fleet.AppName, p problem) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil {
+		return
+	}
+	if a.problem == nil || *a.problem != p {
+		e.parts.Record.Event(name, true, p.reason, p.message)
+	}
+	a.problem, a.waiting = &p, ""
+}
+
+// wait notes that a plan waits, and for what.
+func (e *Engine) wait(name fleet.AppName, p passage, last *outcome) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	a.problem, a.waiting, a.have, a.need = nil, p.message, p.have, p.need
+	if last != nil {
+		a.last = last
+	}
+}
+
+// settle notes that what is wanted is applied.
+func (e *Engine) settle(name fleet.AppName, extra int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	a.problem, a.waiting, a.last, a.extra = nil, "", nil, extra
+}
+
+// clear is settle where the leftovers did not change.
+func (e *Engine) clear(name fleet.AppName) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	a.problem, a.waiting, a.last = nil, "", nil
+}
+
+// settleTime lets an app's first health come in before its status is written,
+// so that one change is one write.
+const settleTime = 150 * time.Millisecond
+
+// publish tells the hub and the App object how the app is, if that moved.
+func (e *Engine) publish(name fleet.AppName) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil {
+		return
+	}
+	now := e.assess(name, a)
+	now.Changed = a.status.Changed
+	if reflect.DeepEqual(now, a.status) {
+		return
+	}
+	now.Changed = e.parts.Now().UTC()
+	a.status = now
+	e.parts.Reports.Changed(now)
+	e.tell.AddAfter(name, settleTime)
+}
+
+// assess says how an app is, from what is known of it. Called with e.mu held.
+func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
+	k := a.kept
+	s := fleet.AppStatus{
+		Cluster: e.cfg.Cluster, Namespace: name.Namespace, App: name.Name, Path: k.Path,
+		Revision: k.Revision, Digest: k.Digest, Objects: len(k.Items),
+		Drift: slices.SortedFunc(maps.Values(a.drift), func(x, y fleet.DriftSummary) int { return x.Object.Compare(y.Object) }),
+	}
+	var sick string
+	s.Health, sick = e.health(a)
+	switch {
+	case a.problem != nil:
+		s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, a.problem.reason, a.problem.message, a.problem.hint
+		if a.problem.unknown {
+			s.Sync = fleet.SyncUnknown
+		}
+	case a.waiting != "" && k.Pending != nil:
+		p := k.Pending
+		s.Sync, s.Reason, s.Message = fleet.Pending, "WaitsForApproval", a.waiting
+		if p.Gate == fleet.GateConfirmPrune {
+			s.Reason = "WaitsForConfirmation"
+		}
+		s.Pending = &fleet.PendingPlan{Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
+			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need}
+	case k.Digest == fleet.NoDigest && name != e.root:
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", "not applied yet"
+	case len(a.drift) > 0:
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)
+	case a.extra > 0:
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
+	default:
+		s.Sync, s.Reason, s.Message = fleet.Synced, string(s.Health), sick
+	}
+	return s
+}
+
+// health is the worst of the objects', with the reason of the first that is so.
+func (e *Engine) health(a *app) (fleet.Health, string) {
+	if len(a.kept.Items) == 0 {
+		if a.kept.Digest == fleet.NoDigest {
+			return fleet.Missing, ""
+		}
+		return fleet.Healthy, ""
+	}
+	worst, why := fleet.Healthy, ""
+	for _, it := range a.kept.Items {
+		if isApp(it.Ref) {
+			continue // each App tells its own
+		}
+		h, message := fleet.Progressing, "was not seen yet"
+		if sight, ok := e.parts.Eyes.See(it.Ref); ok {
+			h, message = sight.Health, sight.Message
+		} else if d, gone := a.drift[versionless(it.Ref)]; gone && len(d.Fields) == 1 && d.Fields[0] == "" {
+			h, message = fleet.Missing, "was deleted"
+		}
+		if blind := e.parts.Eyes.Blind(it.Ref); blind != nil {
+			h, message = fleet.HealthUnknown, "can't be watched: "+blind.Error()
+		}
+		if h.Worse(worst) {
+			worst, why = h, fmt.Sprintf("%s: %s", it.Ref, message)
+		}
+	}
+	return worst, why
+}
+
+func describeDrift(all []fleet.DriftSummary) string {
+	first := all[0]
+	by := ""
+	if first.Manager != "" {
+		by = " by " + first.Manager
+	}
+	more := ""
+	if n := len(all) - 1; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%s was changed%s%s", first.Object, by, more)
+}
+
+// teller writes statuses to the App objects, each a little after it last moved.
+func (e *Engine) teller(ctx context.Context) {
+	for {
+		name, end := e.tell.Get()
+		if end {
+			return
+		}
+		e.mu.Lock()
+		a := e.apps[name]
+		var s fleet.AppStatus
+		if a != nil {
+			s = a.status
+		}
+		e.mu.Unlock()
+		stranger := a == nil && e.isStranger(name)
+		if stranger {
+			s = e.notFromRoot()
+		}
+		if a != nil || stranger {
+			err := e.parts.Record.Status(ctx, name, toObject(s))
+			switch {
+			case err == nil || ctx.Err() != nil:
+			case errors.Is(err, fleet.ErrNotFound) && stranger:
+				e.strangers.Delete(name)
+			case errors.Is(err, fleet.ErrNotFound):
+				// The root has not applied the App yet, or just took it away.
+				e.tell.AddAfter(name, 2*time.Second)
+			default:
+				e.log.Warn("an App's status can't be written", "app", name.String(), "error", err)
+				e.tell.AddAfter(name, 5*time.Second)
+			}
+		}
+		e.tell.Done(name)
+	}
+}
+
+// isStranger tells an App object that nobody put into the root path. Before the
+// root was read, and while it applies its Apps, nobody is one.
+func (e *Engine) isStranger(name fleet.AppName) bool {
+	ref, seen := e.strangers.Load(name)
+	if !seen {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ours := e.owner[ref.(fleet.ObjectRef)]; ours {
+		e.strangers.Delete(name)
+		return false
+	}
+	return e.content != nil
+}
+
+// notFromRoot is the status of an App that somebody made by hand.
+func (e *Engine) notFromRoot() fleet.AppStatus {
+	return fleet.AppStatus{
+		Sync: fleet.SyncUnknown, Health: fleet.HealthUnknown, Reason: "NotFromRoot", Changed: e.parts.Now().UTC(),
+		Message: "this App did not come from the root path in Git, and is not acted on",
+		Hint:    "add it to " + e.cfg.RootPath + " in the repository",
+	}
+}
+
+// toObject puts a status into the words of the App object.
+func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
+	out := v1alpha1.AppStatus{
+		Sync: s.Sync, Health: s.Health, Revision: s.Revision, Digest: s.Digest, Message: s.Message, Objects: s.Objects,
+		Conditions: conditions(s),
+	}
+	if s.Hint != "" {
+		out.Message += " (hint: " + s.Hint + ")"
+	}
+	if p := s.Pending; p != nil {
+		out.Pending = &v1alpha1.PendingStatus{Revision: p.Revision, Digest: p.Digest, Gate: p.Gate, Plan: p.Plan, Since: metav1.NewTime(p.Since)}
+	}
+	for _, d := range s.Drift {
+		out.Drift = append(out.Drift, v1alpha1.DriftStatus{Object: d.Object.String(), Manager: d.Manager, Fields: d.Fields, Since: metav1.NewTime(d.Since)})
+	}
+	return out
+}
+
+// conditions are kstatus': an app is Ready when it is as wanted and works,
+// Reconciling while that may still come by itself, Stalled when it needs a hand.
+func conditions(s fleet.AppStatus) []metav1.Condition {
+	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Health == fleet.Degraded
+	moving := !ready && !stalled && s.Sync != fleet.Pending
+	at := metav1.NewTime(s.Changed)
+	var out []metav1.Condition
+	set := func(kind string, on bool) {
+		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: s.Reason, Message: s.Message, LastTransitionTime: at}
+		if on {
+			c.Status = metav1.ConditionTrue
+		}
+		meta.SetStatusCondition(&out, c)
+	}
+	set(fleet.ConditionReady, ready)
+	set(fleet.ConditionReconciling, moving)
+	set(fleet.ConditionStalled, stalled)
+	return out
+}

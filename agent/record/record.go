@@ -1,0 +1,234 @@
+// Package record tells the cluster's own people what the agent found and did:
+// on the App objects and as Kubernetes Events.
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// manager holds the status fields; the App's spec has another.
+const manager = "capstan-status"
+
+// Recorder writes App statuses and Events. It watches all Apps, so that a
+// status that says the same already is not written again.
+type Recorder struct {
+	apps    dynamic.NamespaceableResourceInterface
+	events  record.EventRecorder
+	sink    record.EventBroadcaster
+	confirm string // annotation
+	notify  func(fleet.AppName)
+	log     *slog.Logger
+
+	mu     sync.Mutex
+	known  map[fleet.AppName]sight
+	synced chan struct{}
+	once   sync.Once
+}
+
+// sight is what is kept of an App object.
+type sight struct {
+	uid        types.UID
+	generation int64
+	status     string // JSON
+	confirmed  string
+}
+
+// New makes a Recorder. notify is called for every App that appears or that
+// somebody confirmed something on; it must not block.
+func New(cfg *rest.Config, confirmAnnotation string, notify func(fleet.AppName), log *slog.Logger) (*Recorder, error) {
+	api, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	core, err := typedcorev1.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sink := record.NewBroadcaster()
+	sink.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: core.Events("")})
+	return &Recorder{
+		apps:    api.Resource(v1alpha1.GroupVersion.WithResource("apps")),
+		events:  sink.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "capstan-agent"}),
+		sink:    sink,
+		confirm: confirmAnnotation,
+		notify:  notify,
+		log:     log,
+		known:   map[fleet.AppName]sight{},
+		synced:  make(chan struct{}),
+	}, nil
+}
+
+// Run watches the Apps until ctx ends.
+func (r *Recorder) Run(ctx context.Context) {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return r.apps.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+			return r.apps.Watch(ctx, o)
+		},
+	}
+	cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, r, cache.ReflectorOptions{Name: "apps"}).RunWithContext(ctx)
+	r.sink.Shutdown()
+}
+
+// Synced is closed when all Apps have been seen once.
+func (r *Recorder) Synced() <-chan struct{} { return r.synced }
+
+// Status writes an App's status, unless it says the same already.
+// fleet.ErrNotFound: there is no such App object (yet).
+func (r *Recorder) Status(ctx context.Context, app fleet.AppName, s v1alpha1.AppStatus) error {
+	r.mu.Lock()
+	seen, ok := r.known[app]
+	r.mu.Unlock()
+	if !ok {
+		return fleet.NotFound("there is no App %s", app)
+	}
+	s.ObservedGeneration = seen.generation
+	var was v1alpha1.AppStatus
+	_ = json.Unmarshal([]byte(seen.status), &was) // a status nobody of ours wrote is simply replaced
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = seen.generation
+		keepTransition(&s.Conditions[i], was.Conditions)
+	}
+	now, err := json.Marshal(s)
+	if err != nil || string(now) == seen.status {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": v1alpha1.GroupVersion.String(), "kind": "App",
+		"metadata": map[string]any{"name": app.Name, "namespace": app.Namespace, "uid": seen.uid},
+		"status":   s,
+	})
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = r.apps.Namespace(app.Namespace).Patch(ctx, app.Name, types.ApplyPatchType, body,
+		metav1.PatchOptions{FieldManager: manager, Force: &force}, "status")
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return fleet.NotFound("there is no App %s", app)
+	}
+	return err
+}
+
+// keepTransition lets a condition's time move only when its status does.
+func keepTransition(c *metav1.Condition, before []metav1.Condition) {
+	for _, b := range before {
+		if b.Type == c.Type && b.Status == c.Status {
+			c.LastTransitionTime = b.LastTransitionTime
+		}
+	}
+}
+
+// Event notes on an App what was done or went wrong. Repeated events are
+// counted, and a flood is thinned, by client-go's recorder.
+func (r *Recorder) Event(app fleet.AppName, warning bool, reason, message string) {
+	r.mu.Lock()
+	seen := r.known[app]
+	r.mu.Unlock()
+	kind := corev1.EventTypeNormal
+	if warning {
+		kind = corev1.EventTypeWarning
+	}
+	r.events.Event(&corev1.ObjectReference{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "App", Namespace: app.Namespace, Name: app.Name, UID: seen.uid,
+	}, kind, reason, message)
+}
+
+// Confirmed is the plan that a person confirmed by annotating the App, or "".
+func (r *Recorder) Confirmed(app fleet.AppName) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known[app].confirmed
+}
+
+var _ cache.ReflectorStore = (*Recorder)(nil)
+
+// Add, Update, Delete, Replace and Resync take what the watch reports.
+func (r *Recorder) Add(o any) error {
+	u, ok := o.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("watch of Apps gave a %T", o)
+	}
+	name, now := r.look(u)
+	r.mu.Lock()
+	before, known := r.known[name]
+	r.known[name] = now
+	r.mu.Unlock()
+	if !known || before.confirmed != now.confirmed {
+		r.notify(name)
+	}
+	return nil
+}
+
+// Update is Add.
+func (r *Recorder) Update(o any) error { return r.Add(o) }
+
+// Delete forgets an App.
+func (r *Recorder) Delete(o any) error {
+	if d, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = d.Obj
+	}
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		r.mu.Lock()
+		delete(r.known, fleet.AppName{Namespace: u.GetNamespace(), Name: u.GetName()})
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// Replace takes a whole list.
+func (r *Recorder) Replace(list []any, _ string) error {
+	now := make(map[fleet.AppName]sight, len(list))
+	for _, o := range list {
+		if u, ok := o.(*unstructured.Unstructured); ok {
+			name, s := r.look(u)
+			now[name] = s
+		}
+	}
+	r.mu.Lock()
+	r.known = now
+	r.mu.Unlock()
+	r.once.Do(func() { close(r.synced) })
+	for name := range now {
+		r.notify(name)
+	}
+	return nil
+}
+
+// Resync has nothing to do.
+func (r *Recorder) Resync() error { return nil }
+
+func (r *Recorder) look(u *unstructured.Unstructured) (fleet.AppName, sight) {
+	s := sight{uid: u.GetUID(), generation: u.GetGeneration(), confirmed: u.GetAnnotations()[r.confirm]}
+	if st, ok := u.Object["status"]; ok {
+		var typed v1alpha1.AppStatus
+		if b, err := json.Marshal(st); err == nil && json.Unmarshal(b, &typed) == nil {
+			if b, err = json.Marshal(typed); err == nil {
+				s.status = string(b)
+			}
+		}
+	}
+	return fleet.AppName{Namespace: u.GetNamespace(), Name: u.GetName()}, s
+}
