@@ -1,0 +1,180 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/wire"
+)
+
+// beat says regularly, and at every connect, that the agent lives.
+func (s *session) beat(ctx context.Context) error {
+	pause := firstPause
+	for {
+		wait := s.cfg.HeartbeatEvery
+		err := s.heartbeat(ctx)
+		switch {
+		case errors.Is(err, ErrSuperseded) || ctx.Err() != nil:
+			return err
+		case err != nil:
+			s.cfg.Log.WarnContext(ctx, "a heartbeat failed", errorAttrs(err)...)
+			wait, pause = min(pause, wait), min(2*pause, mostPause)
+		default:
+			pause = firstPause
+			if err := s.renew(ctx); errors.Is(err, ErrSuperseded) {
+				return err
+			} else if err != nil {
+				s.cfg.Log.WarnContext(ctx, "can't renew the agent's credential", errorAttrs(err)...)
+			}
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-s.kick:
+			t.Stop()
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// heartbeat says that the agent lives until the hub has heard of its epoch.
+func (s *session) heartbeat(ctx context.Context) error {
+	for {
+		line, k := s.line.Load(), s.state()
+		report := s.spoke.Report()
+		report.Interval = s.cfg.HeartbeatEvery
+		s.mu.Lock()
+		report.AgentKey = s.pub
+		s.mu.Unlock()
+		report.Message = shorten(report.Message, 4*mostMessage)
+		ack, err := request[wire.HeartbeatAck](ctx, s.nc, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
+		if err != nil {
+			return err
+		}
+		if ack.Epoch > k.Epoch || ack.Epoch == k.Epoch && !s.said {
+			// Somebody spoke in this epoch, or a later one, before: the state kept
+			// here is older than what the hub heard.
+			s.line.Add(1)
+			if err := s.raise(ctx, ack.Epoch); err != nil {
+				return err
+			}
+			continue
+		}
+		s.said = true
+		s.heard(ctx, ack, line)
+		return nil
+	}
+}
+
+// heard acts on a heartbeat's answer.
+func (s *session) heard(ctx context.Context, ack wire.HeartbeatAck, line int64) {
+	k := s.state()
+	if ack.Instance != k.Instance {
+		s.cfg.Log.WarnContext(ctx, "another hub instance answers: its intent is not taken", "accepted", k.Instance, "answers", ack.Instance,
+			"hint", "to accept it, join the cluster anew: capstan join "+s.cfg.Cluster)
+	}
+	first := s.greeted.Load() != line
+	if first {
+		s.out.refill(s.spoke.Statuses)
+		s.greeted.Store(line)
+		s.out.wake()
+	}
+	if first || ack.Instance == k.Instance && ack.Revision > k.Intent.Revision {
+		signal(s.fetch)
+	}
+}
+
+// renew asks for a fresh credential once a third of the present one's life has
+// passed.
+func (s *session) renew(ctx context.Context) error {
+	claims, err := jwt.DecodeUserClaims(s.state().JWT)
+	if err != nil {
+		return errors.New("the agent's credential can't be read")
+	}
+	if claims.Expires == 0 || time.Now().Unix() < claims.IssuedAt+(claims.Expires-claims.IssuedAt)/3 {
+		return nil
+	}
+	s.mu.Lock()
+	key := s.pub
+	s.mu.Unlock()
+	got, err := request[wire.Renewed](ctx, s.nc, wire.RenewSubject(s.cfg.Cluster), wire.Renew{Key: key})
+	if err != nil {
+		return err
+	}
+	if next, err := jwt.DecodeUserClaims(got.JWT); err != nil || next.Subject != key {
+		return fleet.Invalid("the hub's new credential is not for this agent's key")
+	}
+	return s.change(ctx, func(k *Kept) { k.JWT = got.JWT })
+}
+
+// post sends what waits in the outbox, one report in flight.
+func (s *session) post(ctx context.Context) error {
+	var seq uint64
+	var complete int64 // the line on which all has been sent
+	pause := firstPause
+	for {
+		line := s.greeted.Load()
+		app, l := s.out.next()
+		if s.line.Load() != line || l == nil && complete == line {
+			select {
+			case <-s.out.ready:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		seq++
+		epoch := s.state().Epoch
+		err := s.send(ctx, epoch, seq, app, l)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && l == nil {
+			complete = line
+		}
+		if errors.Is(err, fleet.ErrInvalid) && l != nil {
+			// The hub will not take it, now or later: the rest is not to wait for it.
+			s.cfg.Log.WarnContext(ctx, "the hub refused a report", append(errorAttrs(err), "app", app.String())...)
+			err = nil
+		}
+		if err == nil {
+			if l != nil {
+				s.out.done(app, l)
+			}
+			pause = firstPause
+			continue
+		}
+		s.cfg.Log.DebugContext(ctx, "a report failed", append(errorAttrs(err), "app", app.String())...)
+		if errors.Is(err, fleet.ErrConflict) {
+			signal(s.kick) // which sorts the epochs out
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
+}
+
+// send sends one letter, or, with none, that all has been sent.
+func (s *session) send(ctx context.Context, epoch, seq uint64, app fleet.AppName, l *letter) error {
+	if l == nil {
+		_, err := request[wire.Ack](ctx, s.nc, wire.ResentSubject(s.cfg.Cluster), wire.Resent{Epoch: epoch})
+		return err
+	}
+	r := wire.Report{Epoch: epoch, Seq: seq}
+	if l.status == nil {
+		r.Gone = &app
+	} else {
+		fitted := fit(*l.status)
+		fitted.Cluster = s.cfg.Cluster
+		r.App = &fitted
+	}
+	_, err := request[wire.Ack](ctx, s.nc, wire.StatusSubject(s.cfg.Cluster, app), r)
+	return err
+}

@@ -1,0 +1,77 @@
+package uplink
+
+import (
+	"strings"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/wire"
+)
+
+// What a status may hold of each part, so that all of them together stay under
+// wire.MaxStatus even where every character is escaped.
+const (
+	mostMessage = 2 << 10
+	mostHint    = 512
+	mostDrift   = 8
+	mostFields  = 8
+	mostPath    = 256
+)
+
+// fit shortens a status to what one report may take. What is left out can be
+// asked for; what is shortened says so.
+func fit(s fleet.AppStatus) fleet.AppStatus {
+	s.Stale = false
+	s.Message, s.Hint = shorten(s.Message, mostMessage), shorten(s.Hint, mostHint)
+	s.Path, s.Reason = shorten(s.Path, mostPath), shorten(s.Reason, mostPath)
+	if len(s.Drift) > mostDrift {
+		s.Drift = s.Drift[:mostDrift]
+	}
+	drift := make([]fleet.DriftSummary, len(s.Drift))
+	for i, d := range s.Drift {
+		d.Manager = shorten(d.Manager, mostPath)
+		fields := d.Fields[:min(len(d.Fields), mostFields)]
+		d.Fields = make([]string, len(fields))
+		for j, f := range fields {
+			d.Fields[j] = shorten(f, mostPath)
+		}
+		drift[i] = d
+	}
+	if s.Drift = drift; len(drift) == 0 {
+		s.Drift = nil
+	}
+	return squeeze(s)
+}
+
+// squeeze gives up drift and then text until the report is small enough.
+func squeeze(s fleet.AppStatus) fleet.AppStatus {
+	for {
+		_, err := wire.Encode(wire.Report{Epoch: ^uint64(0), Seq: ^uint64(0), App: &s})
+		if err == nil {
+			return s
+		}
+		switch {
+		case len(s.Drift) > 0:
+			s.Drift = s.Drift[:len(s.Drift)-1]
+		case len(s.Message) > mostPath:
+			s.Message = shorten(s.Message, len(s.Message)/2)
+		case s.Hint != "" || len(s.Message) > 0:
+			s.Hint, s.Message = "", shorten(s.Message, mostPath/8)
+			if _, err := wire.Encode(wire.Report{Epoch: ^uint64(0), Seq: ^uint64(0), App: &s}); err != nil {
+				s.Message = ""
+			}
+		default:
+			return s // not a matter of size
+		}
+	}
+}
+
+const ellipsis = "... (cut)"
+
+// shorten cuts at a character's edge to at most n bytes, and says so.
+func shorten(s string, n int) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:max(0, n-len(ellipsis))], "") + ellipsis
+}

@@ -1,0 +1,316 @@
+// Package broker carries messages between the hub and its agents: an embedded
+// nats-server with three accounts, the credentials it accepts, and the rules by
+// which the hub answers.
+//
+// Agents live in the account AGENTS, which has no JetStream, and reach nothing
+// but the hub's services there. What the hub remembers lies in HUB, where only
+// the hub itself connects, from inside the process.
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/wire"
+)
+
+// Desk is who answers what agents ask; the broker checks who asks, and the form.
+type Desk interface {
+	// Enrol returns the cluster that a join token is for. The key's possession
+	// is proved already.
+	Enrol(ctx context.Context, join, key string) (cluster string, err error)
+	// MayRenew fails where the key is not the cluster's.
+	MayRenew(ctx context.Context, cluster, key string) error
+	Heartbeat(ctx context.Context, cluster string, hb wire.Heartbeat) (wire.HeartbeatAck, error)
+	Report(ctx context.Context, cluster string, r wire.Report) error
+	Resent(ctx context.Context, cluster string, r wire.Resent) error
+	Intent(ctx context.Context, cluster string) (fleet.Intent, error)
+}
+
+// Config says where the broker keeps its things and listens.
+type Config struct {
+	Dir       string   // keys, revocations and JetStream's files
+	Listen    string   // host:port for agents; port 0: any
+	Advertise []string // URLs as agents dial them; empty: the address listened on
+	CertFile  string   // with KeyFile: TLS
+	KeyFile   string
+	CAFile    string // what agents are told to trust; empty: CertFile
+	Log       *slog.Logger
+}
+
+// Broker runs the embedded server.
+type Broker struct {
+	cfg      Config
+	instance string
+	keys     *keyring
+	claims   *claims
+	resolver *server.MemAccResolver
+	server   *server.Server
+	ca       string
+
+	agents  *nats.Conn // the hub in AGENTS
+	store   *nats.Conn // the hub in HUB
+	gate    *gate
+	workers sync.WaitGroup
+	queues  []chan<- *nats.Msg
+	ctx     context.Context //nolint:containedctx // ends what is under way when the broker is closed
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	revoked revocations
+}
+
+// Open starts the server without letting anybody in: Serve does.
+func Open(cfg Config) (_ *Broker, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{cfg: cfg, resolver: &server.MemAccResolver{}, gate: newGate()}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if b.instance, err = openInstance(filepath.Join(cfg.Dir, "instance")); err != nil {
+		return nil, err
+	}
+	if b.keys, err = openKeyring(filepath.Join(cfg.Dir, "keys")); err != nil {
+		return nil, err
+	}
+	if b.revoked, err = readRevocations(b.revokedPath()); err != nil {
+		return nil, err
+	}
+	b.revoked.drop(time.Now().Add(-agentLife))
+	if b.claims, err = newClaims(b.keys, b.revoked); err != nil {
+		return nil, err
+	}
+	if err := b.publish(); err != nil {
+		return nil, err
+	}
+	opts, err := b.options()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.start(opts); err != nil {
+		return nil, err
+	}
+	return b, b.connect()
+}
+
+// Instance is the hub's id, made at the first start in this directory.
+func (b *Broker) Instance() string { return b.instance }
+
+// JetStream is the account that only the hub reaches.
+func (b *Broker) JetStream() (jetstream.JetStream, error) { return jetstream.New(b.store) }
+
+// Address is where agents dial, and what they trust there.
+func (b *Broker) Address() (urls []string, ca string) {
+	if len(b.cfg.Advertise) > 0 {
+		return b.cfg.Advertise, b.ca
+	}
+	scheme := "nats"
+	if b.cfg.CertFile != "" {
+		scheme = "tls"
+	}
+	if a, ok := b.server.Addr().(*net.TCPAddr); ok && a != nil {
+		return []string{scheme + "://" + a.String()}, b.ca
+	}
+	return nil, b.ca
+}
+
+func (b *Broker) revokedPath() string { return filepath.Join(b.cfg.Dir, "revoked.json") }
+
+// publish hands the accounts' claims to the server.
+func (b *Broker) publish() error {
+	for _, c := range []*jwt.AccountClaims{b.claims.sys, b.claims.hub, b.claims.agents} {
+		token, err := c.Encode(b.keys.operator)
+		if err != nil {
+			return err
+		}
+		if err := b.resolver.Store(c.Subject, token); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// options of the embedded server.
+func (b *Broker) options() (*server.Options, error) {
+	host, port, err := splitListen(b.cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	o := &server.Options{
+		ServerName: "capstan-hub", Host: host, Port: port,
+		NoSigs: true, NoLog: true, DisableJetStreamBanner: true,
+		// Nobody is let in before the hub answers: an agent that connects to a
+		// deaf hub would lose its first messages.
+		DontListen: true,
+		// Short first pings of ten thousand agents that return at once would be
+		// all the server does.
+		DisableShortFirstPing: true,
+		PingInterval:          30 * time.Second,
+		MaxPingsOut:           2,
+		AuthTimeout:           20,
+		MaxPayload:            1 << 20,
+		MaxControlLine:        1024,
+		JetStream:             true,
+		StoreDir:              filepath.Join(b.cfg.Dir, "jetstream"),
+		JetStreamMaxStore:     maxStore,
+		SyncInterval:          time.Second,
+		TrustedOperators:      []*jwt.OperatorClaims{b.claims.operator},
+		AccountResolver:       b.resolver,
+		SystemAccount:         b.claims.sys.Subject,
+	}
+	if b.cfg.CertFile == "" && b.cfg.KeyFile == "" {
+		return o, nil
+	}
+	cert, err := tls.LoadX509KeyPair(b.cfg.CertFile, b.cfg.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLS for NATS: %w", err)
+	}
+	o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	o.TLSTimeout = 20
+	caFile := b.cfg.CAFile
+	if caFile == "" {
+		caFile = b.cfg.CertFile
+	}
+	ca, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("CA for agents: %w", err)
+	}
+	b.ca = string(ca)
+	return o, nil
+}
+
+// maxStore is what JetStream may take on disk; set, so that a start does not
+// depend on how much is free.
+const maxStore = 8 << 30
+
+// startWithin bounds how long the server may take to read its files.
+const startWithin = time.Minute
+
+func (b *Broker) start(o *server.Options) error {
+	s, err := server.NewServer(o)
+	if err != nil {
+		return fmt.Errorf("nats-server: %w", err)
+	}
+	b.server = s
+	s.SetLoggerV2(&serverLog{log: b.cfg.Log}, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(startWithin) {
+		return fmt.Errorf("nats-server: not ready after %s", startWithin)
+	}
+	return nil
+}
+
+// connect opens the hub's own two connections.
+func (b *Broker) connect() error {
+	for _, c := range []struct {
+		into    **nats.Conn
+		account string
+		dial    func() (nats.Option, error)
+	}{
+		{&b.store, "HUB", func() (nats.Option, error) { return own(b.keys.hub, b.claims.hub.Subject, false) }},
+		{&b.agents, "AGENTS", func() (nats.Option, error) { return own(b.keys.hubRole, b.claims.agents.Subject, true) }},
+	} {
+		user, err := c.dial()
+		if err != nil {
+			return err
+		}
+		*c.into, err = nats.Connect("", nats.InProcessServer(b.server), user,
+			nats.Name("hub"), nats.CustomInboxPrefix("_INBOX_hub"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
+			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+				b.cfg.Log.Warn("hub's own connection", "account", c.account, "error", err)
+			}))
+		if err != nil {
+			return fmt.Errorf("connect to account %s: %w", c.account, err)
+		}
+	}
+	return nil
+}
+
+// Serve answers agents through the desk, and only then lets them in.
+func (b *Broker) Serve(desk Desk) error {
+	if err := b.subscribe(desk); err != nil {
+		return err
+	}
+	listening := make(chan struct{})
+	go b.server.AcceptLoop(listening)
+	<-listening
+	if b.server.Addr() == nil {
+		return fleet.WithHint(fmt.Errorf("can't listen for agents on %s", b.cfg.Listen), "is the address in use already?")
+	}
+	urls, _ := b.Address()
+	b.cfg.Log.Info("listening for agents", "listen", b.server.Addr().String(), "urls", urls, "tls", b.cfg.CertFile != "")
+	return nil
+}
+
+// Close lets agents go; what they asked meanwhile they ask again.
+func (b *Broker) Close() {
+	if b.agents != nil {
+		b.agents.Close()
+	}
+	b.cancel()
+	b.workers.Wait()
+	if b.store != nil {
+		b.store.Close()
+	}
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+}
+
+func openInstance(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		id := strings.ToLower(rand.Text())
+		return id, WriteSecret(path, []byte(id+"\n"))
+	}
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(string(data))
+	if fleet.ValidateName("hub instance", id) != nil {
+		return "", fmt.Errorf("%s is damaged", path)
+	}
+	return id, nil
+}
+
+func splitListen(listen string) (string, int, error) {
+	host, p, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fleet.Invalid("NATS address %q: %w", listen, err)
+	}
+	port, err := strconv.Atoi(p)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fleet.Invalid("NATS address %q: port %q is not one", listen, p)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}

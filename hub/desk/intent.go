@@ -1,0 +1,107 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+const (
+	// syncLife is how long a wish to sync is worth passing on.
+	syncLife = 10 * time.Minute
+	// maxSyncs and maxRejected bound what piles up in one intent.
+	maxSyncs    = 64
+	maxRejected = 64
+	// maxIntent keeps the document, in its envelope, below what may travel.
+	maxIntent = 240 << 10
+)
+
+// change alters what is wanted of a cluster, writes it down and tells the
+// agent. A change that changes nothing is not written. s is locked.
+func (l *ledger) change(ctx context.Context, s *spoke, e entry, alter func(*fleet.Intent)) error {
+	next := cloneIntent(s.intent)
+	alter(&next)
+	if reflect.DeepEqual(next, cloneIntent(s.intent)) {
+		return nil
+	}
+	l.trim(s.name, &next)
+	next.Instance = l.cfg.Instance
+	next.Revision = s.intent.Revision + 1
+	b, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxIntent {
+		return fleet.WithHint(fleet.Conflict("cluster %s: what is wanted of it takes %d bytes, the limit is %d", s.name, len(b), maxIntent),
+			"let approvals expire, or give them a shorter life")
+	}
+	e.Cluster = s.name
+	if err := l.audit(ctx, e); err != nil {
+		return err
+	}
+	version, err := l.cfg.Intents.Put(ctx, s.name, b, s.intentVersion)
+	if err != nil {
+		return err
+	}
+	s.intent, s.intentVersion = next, version
+	l.fold(func(v View) { v.Assigned(s.name, next.Labels) })
+	if err := l.cfg.Link.PushIntent(s.name, next); err != nil {
+		// The agent learns of it with its next heartbeat's answer.
+		l.cfg.Log.WarnContext(ctx, "intent not pushed", "cluster", s.name, "revision", next.Revision, "error", err)
+	}
+	return nil
+}
+
+// trim drops what has had its time.
+func (l *ledger) trim(cluster string, in *fleet.Intent) {
+	now := l.cfg.Now()
+	in.Syncs = slices.DeleteFunc(in.Syncs, func(r fleet.SyncRequest) bool { return now.Sub(r.At) > syncLife })
+	if n := len(in.Syncs) - maxSyncs; n > 0 {
+		in.Syncs = slices.Delete(in.Syncs, 0, n)
+	}
+	in.Approvals = slices.DeleteFunc(in.Approvals, func(a fleet.SignedApproval) bool { return expired(a, now) })
+	waiting := l.waiting(cluster)
+	in.Rejected = slices.DeleteFunc(in.Rejected, func(r fleet.Rejection) bool {
+		_, waits := waiting[r.Plan]
+		return !waits && now.Sub(r.At) > syncLife
+	})
+	if n := len(in.Rejected) - maxRejected; n > 0 {
+		in.Rejected = slices.Delete(in.Rejected, 0, n)
+	}
+}
+
+// waiting is the set of plans that wait on a cluster, as far as is known.
+func (l *ledger) waiting(cluster string) map[string]fleet.AppName {
+	out := make(map[string]fleet.AppName)
+	l.look(func(v View, now time.Time) {
+		apps, err := v.Apps(fleet.AppFilter{Clusters: []string{cluster}}, now)
+		if err != nil {
+			return // only a selector can be wrong, and there is none
+		}
+		for _, a := range apps {
+			if a.Pending != nil {
+				out[a.Pending.Plan] = a.Name()
+			}
+		}
+	})
+	return out
+}
+
+func expired(a fleet.SignedApproval, now time.Time) bool {
+	var statement fleet.Approval
+	return json.Unmarshal(a.Statement, &statement) != nil || now.After(statement.Expires)
+}
+
+func cloneIntent(in fleet.Intent) fleet.Intent {
+	in.Labels = maps.Clone(in.Labels)
+	in.Removed = slices.Clone(in.Removed)
+	in.Approvals = slices.Clone(in.Approvals)
+	in.Syncs = slices.Clone(in.Syncs)
+	in.Rejected = slices.Clone(in.Rejected)
+	return in
+}

@@ -1,0 +1,292 @@
+package desk
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// ledger is what both sides of the desk share: the records in memory, as the
+// buckets hold them, and the view folded from them.
+//
+// A cluster's records change under its spoke's lock, taken before mu; mu guards
+// the view and the map of spokes, and is never held during I/O.
+type ledger struct {
+	cfg Config
+
+	mu      sync.Mutex
+	spokes  map[string]*spoke
+	watches map[chan struct{}]struct{}
+	silent  []string  // the clusters that were stale at the last tick
+	beaten  bool      // a heartbeat came since watchers last heard of one
+	beatAt  time.Time // when they did
+}
+
+// spoke is one cluster's part of the ledger.
+type spoke struct {
+	mu   sync.Mutex
+	name string
+
+	rec     record
+	version uint64
+	saved   time.Time // the Seen that was last written
+
+	intent        fleet.Intent
+	intentVersion uint64
+
+	marks map[fleet.AppName]mark
+	bytes int // of all statuses
+}
+
+// record is what the bucket of clusters holds.
+type record struct {
+	Key      string              `json:"key"` // the agent's, enrolled
+	Enrolled time.Time           `json:"enrolled"`
+	Removed  *time.Time          `json:"removed,omitempty"`
+	Epoch    uint64              `json:"epoch"`
+	Seen     time.Time           `json:"seen"`
+	Report   fleet.ClusterReport `json:"report"`
+}
+
+// mark is where an app's reports stand.
+type mark struct {
+	epoch, seq uint64
+	version    uint64
+	size       int
+	gone       bool
+}
+
+// status is what the bucket of statuses holds.
+type status struct {
+	Epoch uint64          `json:"epoch"`
+	Seq   uint64          `json:"seq"`
+	App   fleet.AppStatus `json:"app"`
+}
+
+// join is what the bucket of joins holds.
+type join struct {
+	Cluster string    `json:"cluster"`
+	Expires time.Time `json:"expires"`
+	Key     string    `json:"key,omitempty"` // that used it
+}
+
+func newLedger(cfg Config) *ledger {
+	return &ledger{cfg: cfg, spokes: make(map[string]*spoke), watches: make(map[chan struct{}]struct{})}
+}
+
+// live tells whether the cluster is enrolled.
+func (s *spoke) live() bool { return s.rec.Key != "" && s.rec.Removed == nil }
+
+// find returns the spoke of a cluster that is enrolled, locked. The error is
+// ErrNotFound.
+func (l *ledger) find(name string) (*spoke, error) {
+	if err := fleet.ValidateName("cluster", name); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	s := l.spokes[name]
+	l.mu.Unlock()
+	if s != nil {
+		s.mu.Lock()
+		if s.live() {
+			return s, nil
+		}
+		s.mu.Unlock()
+	}
+	return nil, fleet.WithHint(fleet.NotFound("cluster %q is not known", name), "see: capstan get clusters")
+}
+
+// findOrNew returns the spoke of a valid name, locked.
+func (l *ledger) findOrNew(name string) *spoke {
+	l.mu.Lock()
+	s := l.spokes[name]
+	if s == nil {
+		s = &spoke{name: name, marks: make(map[fleet.AppName]mark)}
+		l.spokes[name] = s
+	}
+	l.mu.Unlock()
+	s.mu.Lock()
+	return s
+}
+
+// load folds the buckets into the view.
+func (l *ledger) load(ctx context.Context) error {
+	err := each(ctx, l.cfg.Clusters, func(name string, rec record, version uint64) {
+		s := l.findOrNew(name)
+		defer s.mu.Unlock()
+		s.rec, s.version, s.saved = rec, version, rec.Seen
+		if s.live() {
+			l.cfg.View.Enrolled(name)
+			l.cfg.View.Heard(name, rec.Report, rec.Seen)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read clusters: %w", err)
+	}
+	err = each(ctx, l.cfg.Intents, func(name string, in fleet.Intent, version uint64) {
+		s := l.findOrNew(name)
+		defer s.mu.Unlock()
+		s.intent, s.intentVersion = in, version
+		if s.live() {
+			l.cfg.View.Assigned(name, in.Labels)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read intents: %w", err)
+	}
+	err = each(ctx, l.cfg.Statuses, func(key string, st status, version uint64) {
+		name, _, _ := strings.Cut(key, ".")
+		s := l.findOrNew(name)
+		defer s.mu.Unlock()
+		if !s.live() {
+			return
+		}
+		size := len(key) + len(st.App.Message)
+		if b, err := json.Marshal(st); err == nil {
+			size = len(b)
+		}
+		s.marks[st.App.Name()] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size}
+		s.bytes += size
+		l.cfg.View.Reported(name, st.App)
+	})
+	if err != nil {
+		return fmt.Errorf("read statuses: %w", err)
+	}
+	l.silent = l.cfg.View.Stale(l.cfg.Now())
+	return nil
+}
+
+// each decodes every document of a bucket.
+func each[T any](ctx context.Context, b Bucket, fn func(string, T, uint64)) error {
+	return b.All(ctx, func(key string, value []byte, version uint64) error {
+		var t T
+		if err := json.Unmarshal(value, &t); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		fn(key, t, version)
+		return nil
+	})
+}
+
+func put(ctx context.Context, b Bucket, key string, v any, version uint64) (uint64, int, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return 0, 0, err
+	}
+	next, err := b.Put(ctx, key, data, version)
+	return next, len(data), err
+}
+
+// save writes the cluster's record.
+func (l *ledger) save(ctx context.Context, s *spoke, rec record) error {
+	next, _, err := put(ctx, l.cfg.Clusters, s.name, rec, s.version)
+	if err != nil {
+		return err
+	}
+	s.rec, s.version, s.saved = rec, next, rec.Seen
+	return nil
+}
+
+// saveSeen writes down when each cluster was last seen: heartbeats that say
+// nothing new are not written one by one.
+func (l *ledger) saveSeen(ctx context.Context) error {
+	l.mu.Lock()
+	all := make([]*spoke, 0, len(l.spokes))
+	for _, s := range l.spokes {
+		all = append(all, s)
+	}
+	l.mu.Unlock()
+	var errs []error
+	for _, s := range all {
+		s.mu.Lock()
+		if s.live() && s.rec.Seen.After(s.saved) {
+			errs = append(errs, l.save(ctx, s, s.rec))
+		}
+		s.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// look runs a question against the view.
+func (l *ledger) look(fn func(v View, now time.Time)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fn(l.cfg.View, l.cfg.Now())
+}
+
+// fold changes the view and tells watchers.
+func (l *ledger) fold(fn func(v View)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fn(l.cfg.View)
+	l.notify()
+}
+
+// notify wakes every watcher that is not awake already. mu is held.
+func (l *ledger) notify() {
+	for c := range l.watches {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// aged tells watchers of clusters that fell silent or came back, and now and
+// then of heartbeats.
+func (l *ledger) aged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.cfg.Now()
+	silent := l.cfg.View.Stale(now)
+	beats := l.beaten && now.Sub(l.beatAt) >= beatNotice
+	if beats {
+		l.beaten, l.beatAt = false, now
+	}
+	if !beats && slices.Equal(silent, l.silent) {
+		return
+	}
+	l.silent = silent
+	l.notify()
+}
+
+// entry is one line of the audit log.
+type entry struct {
+	At      time.Time `json:"at"`
+	Actor   string    `json:"actor"`
+	Action  string    `json:"action"`
+	Cluster string    `json:"cluster,omitempty"`
+	App     string    `json:"app,omitempty"`
+	Detail  any       `json:"detail,omitempty"`
+}
+
+// audit notes a change before it is made: one that can't be noted is not made.
+func (l *ledger) audit(ctx context.Context, e entry) error {
+	e.At = l.cfg.Now().UTC()
+	if e.Actor = fleet.Actor(ctx); e.Actor == "" {
+		e.Actor = "hub"
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	topic := e.Cluster
+	if topic == "" {
+		topic = "fleet"
+	}
+	if err := l.cfg.Audit.Append(ctx, topic, b); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
+// newID is a random name of 128 bits that is a DNS label.
+func newID() string { return strings.ToLower(rand.Text()) }

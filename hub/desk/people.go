@@ -1,0 +1,361 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/wire"
+)
+
+// MaxJoinLife is the longest a join token may live.
+const MaxJoinLife = time.Hour
+
+// Clusters implements fleet.Hub.
+func (d *Desk) Clusters(_ context.Context, f fleet.ClusterFilter) (out []fleet.Cluster, err error) {
+	d.look(func(v View, now time.Time) { out, err = v.Clusters(f, now) })
+	return out, err
+}
+
+// Apps implements fleet.Hub.
+func (d *Desk) Apps(_ context.Context, f fleet.AppFilter) (out []fleet.AppStatus, err error) {
+	d.look(func(v View, now time.Time) { out, err = v.Apps(f, now) })
+	return out, err
+}
+
+// LabelCluster implements fleet.Hub.
+func (d *Desk) LabelCluster(ctx context.Context, cluster string, set map[string]string, remove []string) (fleet.Cluster, error) {
+	none := fleet.Cluster{}
+	if err := checkLabels(set, remove); err != nil {
+		return none, err
+	}
+	s, err := d.find(cluster)
+	if err != nil {
+		return none, err
+	}
+	defer s.mu.Unlock()
+	if err := s.mayLabel(set, remove); err != nil {
+		return none, err
+	}
+	e := entry{Action: "label", Detail: map[string]any{"set": set, "remove": remove}}
+	err = d.change(ctx, s, e, func(in *fleet.Intent) {
+		for _, k := range remove {
+			if _, ok := in.Labels[k]; ok {
+				delete(in.Labels, k)
+				in.Removed = append(in.Removed, k)
+			}
+		}
+		for k, v := range set {
+			if in.Labels == nil {
+				in.Labels = make(map[string]string)
+			}
+			in.Labels[k] = v
+		}
+		in.Removed = slices.DeleteFunc(in.Removed, func(k string) bool { _, ok := in.Labels[k]; return ok })
+		slices.Sort(in.Removed)
+	})
+	if err != nil {
+		return none, err
+	}
+	out := none
+	d.look(func(v View, now time.Time) { out, _ = v.Cluster(cluster, now) })
+	return out, nil
+}
+
+func checkLabels(set map[string]string, remove []string) error {
+	if len(set) == 0 && len(remove) == 0 {
+		return fleet.Invalid("no label to set or remove")
+	}
+	if err := fleet.ValidateLabels(set); err != nil {
+		return err
+	}
+	for _, k := range remove {
+		if err := fleet.ValidateLabel(k, ""); err != nil {
+			return err
+		}
+		if _, both := set[k]; both {
+			return fleet.Invalid("label %q can't be set and removed at once", k)
+		}
+	}
+	return nil
+}
+
+// mayLabel checks what the spoke lets the hub do.
+func (s *spoke) mayLabel(set map[string]string, remove []string) error {
+	declared := func(k string) error {
+		return fleet.WithHint(fleet.Conflict("%s is declared at the spoke and can't be changed from the hub", k),
+			fmt.Sprintf("change cluster.labels in the configuration of %s's agent", s.name))
+	}
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		if _, ok := s.rec.Report.Declared[k]; ok {
+			return declared(k)
+		}
+		if s.rec.Epoch == 0 {
+			return fleet.WithHint(fleet.Unavailable("cluster %s has not reported yet, so what may be assigned there is not known", s.name),
+				"wait for its agent to start")
+		}
+		if !slices.Contains(s.rec.Report.Assignable, k) {
+			return fleet.WithHint(fleet.Conflict("%s is not assignable on cluster %s", k, s.name),
+				"add it to cluster.assignableLabels in the agent's configuration")
+		}
+	}
+	for _, k := range remove {
+		_, isDeclared := s.rec.Report.Declared[k]
+		if _, assigned := s.intent.Labels[k]; isDeclared && !assigned {
+			return declared(k)
+		}
+	}
+	return nil
+}
+
+// Join implements fleet.Hub. No ttl means MaxJoinLife.
+func (d *Desk) Join(ctx context.Context, cluster string, ttl time.Duration) (fleet.JoinGrant, error) {
+	none := fleet.JoinGrant{}
+	if err := fleet.ValidateName("cluster", cluster); err != nil {
+		return none, err
+	}
+	if ttl == 0 {
+		ttl = MaxJoinLife
+	}
+	if ttl < time.Second || ttl > MaxJoinLife {
+		return none, fleet.Invalid("a join token lives between %s and %s, not %s", time.Second, MaxJoinLife, ttl)
+	}
+	if s, err := d.find(cluster); err == nil {
+		s.mu.Unlock()
+		return none, taken(cluster)
+	}
+	id, expires := newID(), d.cfg.Now().Add(ttl).UTC().Truncate(time.Second)
+	if err := d.audit(ctx, entry{Action: "join", Cluster: cluster, Detail: map[string]any{"join": id, "expires": expires}}); err != nil {
+		return none, err
+	}
+	jwt, seed, err := d.cfg.Link.JoinUser(id, expires)
+	if err != nil {
+		return none, err
+	}
+	if _, _, err := put(ctx, d.cfg.Joins, id, join{Cluster: cluster, Expires: expires}, 0); err != nil {
+		return none, err
+	}
+	urls, ca := d.cfg.Link.Address()
+	token, err := wire.JoinToken{URLs: urls, CA: ca, Cluster: cluster, Join: id, Instance: d.cfg.Instance, JWT: jwt, Seed: seed}.Encode()
+	if err != nil {
+		return none, err
+	}
+	return fleet.JoinGrant{Cluster: cluster, Token: token, Expires: expires}, nil
+}
+
+// RemoveCluster implements fleet.Hub. The agent is cut off before anything is
+// forgotten, and is not told of labels that go: what runs there is left alone.
+func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
+	s, err := d.find(cluster)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if err := d.audit(ctx, entry{Action: "remove-cluster", Cluster: cluster, Detail: map[string]string{"key": s.rec.Key}}); err != nil {
+		return err
+	}
+	if err := d.forgetJoins(ctx, cluster); err != nil {
+		return err
+	}
+	if err := d.cfg.Link.Revoke(ctx, s.rec.Key); err != nil {
+		return err
+	}
+	for app, m := range s.marks {
+		if m.version != 0 {
+			if err := d.cfg.Statuses.Delete(ctx, cluster+"."+app.Namespace+"."+app.Name); err != nil {
+				return err
+			}
+		}
+	}
+	tombstone := fleet.Intent{Instance: d.cfg.Instance, Revision: s.intent.Revision + 1}
+	tombstone.Removed = slices.Compact(slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(s.intent.Labels)), s.intent.Removed...))))
+	version, _, err := put(ctx, d.cfg.Intents, cluster, tombstone, s.intentVersion)
+	if err != nil {
+		return err
+	}
+	s.intent, s.intentVersion = tombstone, version
+	now := d.cfg.Now().UTC()
+	if err := d.save(ctx, s, record{Key: s.rec.Key, Enrolled: s.rec.Enrolled, Removed: &now, Epoch: s.rec.Epoch}); err != nil {
+		return err
+	}
+	s.marks, s.bytes = make(map[fleet.AppName]mark), 0
+	d.fold(func(v View) { v.Removed(cluster) })
+	return nil
+}
+
+// forgetJoins makes a cluster's join tokens worthless, used ones too.
+func (d *Desk) forgetJoins(ctx context.Context, cluster string) error {
+	var ids []string
+	err := each(ctx, d.cfg.Joins, func(id string, j join, _ uint64) {
+		if j.Cluster == cluster {
+			ids = append(ids, id)
+		}
+	})
+	for _, id := range ids {
+		err = errors.Join(err, d.cfg.Joins.Delete(ctx, id))
+	}
+	return err
+}
+
+// Approve implements fleet.Hub. Only the statement's form is looked at: the
+// signature is for the spokes to judge.
+func (d *Desk) Approve(ctx context.Context, a fleet.SignedApproval) error {
+	var statement fleet.Approval
+	if len(a.Statement) > maxIntent/4 || len(a.Signature) > maxSignature {
+		return fleet.Invalid("approval: it is too long")
+	}
+	if err := json.Unmarshal(a.Statement, &statement); err != nil {
+		return fleet.Invalid("approval: not a JSON statement")
+	}
+	if err := statement.Validate(); err != nil {
+		return err
+	}
+	if a.Signature == "" {
+		return fleet.WithHint(fleet.Invalid("approval: it is not signed"), "sign it with: capstan approve, or ssh-keygen -Y sign")
+	}
+	if d.cfg.Now().After(statement.Expires) {
+		return fleet.Invalid("approval: it expired at %s", statement.Expires.UTC().Format(time.RFC3339))
+	}
+	var clusters []string
+	for _, t := range statement.Targets {
+		s, err := d.find(t.Cluster)
+		if err != nil {
+			return err
+		}
+		s.mu.Unlock()
+		clusters = append(clusters, t.Cluster)
+	}
+	slices.Sort(clusters)
+	clusters = slices.Compact(clusters)
+	if err := d.keepApproval(ctx, a); err != nil {
+		return err
+	}
+	detail := map[string]any{"action": statement.Action, "approver": statement.Approver, "comment": statement.Comment, "targets": statement.Targets}
+	return d.changeAll(ctx, clusters, entry{Action: "approve", App: statement.App, Detail: detail}, func(in *fleet.Intent) {
+		known := slices.ContainsFunc(in.Approvals, func(o fleet.SignedApproval) bool {
+			return string(o.Statement) == string(a.Statement) && o.Signature == a.Signature
+		})
+		if !known {
+			in.Approvals = append(in.Approvals, a)
+		}
+	})
+}
+
+// maxSignature is well above any SSH signature's armor.
+const maxSignature = 32 << 10
+
+// keepApproval files the approval under its content, once, and forgets those
+// that have expired.
+func (d *Desk) keepApproval(ctx context.Context, a fleet.SignedApproval) error {
+	var old []string
+	now := d.cfg.Now()
+	err := each(ctx, d.cfg.Approvals, func(id string, have fleet.SignedApproval, _ uint64) {
+		if expired(have, now) {
+			old = append(old, id)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range old {
+		if err := d.cfg.Approvals.Delete(ctx, id); err != nil {
+			return err
+		}
+	}
+	if _, _, err := put(ctx, d.cfg.Approvals, approvalID(a), a, 0); err != nil && !errors.Is(err, fleet.ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+// changeAll alters the intents of several clusters.
+func (d *Desk) changeAll(ctx context.Context, clusters []string, e entry, alter func(*fleet.Intent)) error {
+	for _, name := range clusters {
+		s, err := d.find(name)
+		if err != nil {
+			return err
+		}
+		err = d.change(ctx, s, e, alter)
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reject implements fleet.Hub.
+func (d *Desk) Reject(ctx context.Context, cluster string, app fleet.AppName, plan, why string) error {
+	if len(why) > maxWhy {
+		return fleet.Invalid("the reason is longer than %d bytes", maxWhy)
+	}
+	s, err := d.find(cluster)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if waits, ok := d.waiting(cluster)[plan]; !ok || waits != app {
+		return fleet.NotFound("plan %s of %s does not wait on cluster %s", plan, app, cluster)
+	}
+	r := fleet.Rejection{Plan: plan, By: fleet.Actor(ctx), Why: why, At: d.cfg.Now().UTC()}
+	e := entry{Action: "reject", App: app.String(), Detail: map[string]string{"plan": plan, "why": why}}
+	return d.change(ctx, s, e, func(in *fleet.Intent) { in.Rejected = append(in.Rejected, r) })
+}
+
+const maxWhy = 1000
+
+// Sync implements fleet.Hub.
+func (d *Desk) Sync(ctx context.Context, app fleet.AppName, clusters []string) ([]string, error) {
+	if _, err := fleet.ParseAppName(app.String()); err != nil {
+		return nil, err
+	}
+	have, err := d.Apps(ctx, fleet.AppFilter{Clusters: clusters, Namespace: app.Namespace, Name: app.Name})
+	if err != nil {
+		return nil, err
+	}
+	var asked []string
+	for _, a := range have {
+		asked = append(asked, a.Cluster)
+	}
+	for _, name := range clusters {
+		if !slices.Contains(asked, name) {
+			return nil, fleet.NotFound("cluster %s has no app %s", name, app)
+		}
+	}
+	if len(asked) == 0 {
+		return nil, fleet.WithHint(fleet.NotFound("no cluster has an app %s", app), "see: capstan get apps")
+	}
+	r := fleet.SyncRequest{ID: newID(), App: app, At: d.cfg.Now().UTC()}
+	err = d.changeAll(ctx, asked, entry{Action: "sync", App: app.String()}, func(in *fleet.Intent) { in.Syncs = append(in.Syncs, r) })
+	return asked, err
+}
+
+// Watch implements fleet.Hub.
+func (d *Desk) Watch(ctx context.Context) (<-chan struct{}, error) {
+	c := make(chan struct{}, 1)
+	d.mu.Lock()
+	d.watches[c] = struct{}{}
+	d.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.watches, c)
+		close(c)
+	})
+	return c, nil
+}
+
+// GitPushed tells every agent that somebody pushed to a repository; an empty
+// URL means any.
+func (d *Desk) GitPushed(_ context.Context, url string) error {
+	if strings.ContainsAny(url, "\r\n") || len(url) > 2048 {
+		return fleet.Invalid("the repository's URL is not valid")
+	}
+	return d.cfg.Link.GitPushed(url)
+}

@@ -1,0 +1,254 @@
+// Package view folds what agents report, and what people assigned, into the
+// state of the fleet, and answers questions about it.
+//
+// It does no I/O and reads no clock: facts go in, and the answer to a question
+// depends on them and on the time it is asked for, and on nothing else.
+package view
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// missedBeats is how many heartbeats may fail to come before a cluster's
+// reports are too old to be believed.
+const missedBeats = 3
+
+// defaultInterval stands in for an agent that has not said its own yet.
+const defaultInterval = 10 * time.Second
+
+// View is the fleet's state. It is not safe for concurrent use.
+type View struct {
+	clusters map[string]*cluster
+}
+
+type cluster struct {
+	report   fleet.ClusterReport
+	seen     time.Time
+	assigned map[string]string
+	apps     map[fleet.AppName]fleet.AppStatus
+}
+
+// New returns the view of an empty fleet.
+func New() *View { return &View{clusters: make(map[string]*cluster)} }
+
+func (v *View) cluster(name string) *cluster {
+	c := v.clusters[name]
+	if c == nil {
+		c = &cluster{apps: make(map[fleet.AppName]fleet.AppStatus)}
+		v.clusters[name] = c
+	}
+	return c
+}
+
+// Enrolled notes that a cluster is part of the fleet.
+func (v *View) Enrolled(name string) { v.cluster(name) }
+
+// Removed forgets a cluster and its apps.
+func (v *View) Removed(name string) { delete(v.clusters, name) }
+
+// Heard notes a cluster's own report, and when it came.
+func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
+	r.Message = plain(r.Message)
+	r.AgentVersion, r.KubernetesVersion = plain(r.AgentVersion), plain(r.KubernetesVersion)
+	r.Head = fleet.Revision(plain(string(r.Head)))
+	c := v.cluster(name)
+	c.report, c.seen = r, at
+}
+
+// Assigned notes the labels people assigned at the hub.
+func (v *View) Assigned(name string, set map[string]string) {
+	v.cluster(name).assigned = maps.Clone(set)
+}
+
+// Reported notes how one app is.
+func (v *View) Reported(name string, s fleet.AppStatus) {
+	s.Cluster, s.Stale = name, false
+	s.Message, s.Hint, s.Reason = plain(s.Message), plain(s.Hint), plain(s.Reason)
+	s.Revision = fleet.Revision(plain(string(s.Revision)))
+	v.cluster(name).apps[s.Name()] = s
+}
+
+// Gone forgets one app.
+func (v *View) Gone(name string, app fleet.AppName) {
+	if c := v.clusters[name]; c != nil {
+		delete(c.apps, app)
+	}
+}
+
+// Report returns what a cluster last said of itself.
+func (v *View) Report(name string) (fleet.ClusterReport, bool) {
+	c := v.clusters[name]
+	if c == nil {
+		return fleet.ClusterReport{}, false
+	}
+	return c.report, true
+}
+
+// Cluster returns one cluster as it is at now.
+func (v *View) Cluster(name string, now time.Time) (fleet.Cluster, bool) {
+	c := v.clusters[name]
+	if c == nil {
+		return fleet.Cluster{}, false
+	}
+	return c.at(name, now), true
+}
+
+// Clusters lists the clusters that match, by name. The error is ErrInvalid.
+func (v *View) Clusters(f fleet.ClusterFilter, now time.Time) ([]fleet.Cluster, error) {
+	match, err := selector(f.Selector)
+	if err != nil {
+		return nil, err
+	}
+	out := []fleet.Cluster{}
+	for _, name := range v.names(f.Names) {
+		c := v.clusters[name].at(name, now)
+		if match.Matches(labels.Set(c.Labels)) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// Apps lists apps by cluster, namespace and name. The error is ErrInvalid.
+func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error) {
+	match, err := selector(f.Selector)
+	if err != nil {
+		return nil, err
+	}
+	out := []fleet.AppStatus{}
+	for _, name := range v.names(f.Clusters) {
+		c := v.clusters[name]
+		if !match.Matches(labels.Set(c.effective())) {
+			continue
+		}
+		stale := c.stale(now)
+		for _, app := range slices.SortedFunc(maps.Keys(c.apps), fleet.AppName.Compare) {
+			if f.Namespace != "" && f.Namespace != app.Namespace || f.Name != "" && f.Name != app.Name {
+				continue
+			}
+			out = append(out, aged(c.apps[app], stale))
+		}
+	}
+	return out, nil
+}
+
+// Stale names the clusters that are stale at now, in order.
+func (v *View) Stale(now time.Time) []string {
+	var out []string
+	for name, c := range v.clusters {
+		if c.stale(now) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// names are the known ones among want, or all, in order.
+func (v *View) names(want []string) []string {
+	if len(want) == 0 {
+		return slices.Sorted(maps.Keys(v.clusters))
+	}
+	var out []string
+	for _, name := range want {
+		if v.clusters[name] != nil {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (c *cluster) at(name string, now time.Time) fleet.Cluster {
+	stale := c.stale(now)
+	out := fleet.Cluster{
+		Cluster:           name,
+		Labels:            c.effective(),
+		Declared:          maps.Clone(c.report.Declared),
+		Assigned:          maps.Clone(c.assigned),
+		LastSeen:          c.seen,
+		Stale:             stale,
+		AgentVersion:      c.report.AgentVersion,
+		KubernetesVersion: c.report.KubernetesVersion,
+		Head:              c.report.Head,
+		Message:           c.report.Message,
+		AgentKey:          c.report.AgentKey,
+		UID:               c.report.UID,
+	}
+	for _, s := range c.apps {
+		count(&out.Apps, aged(s, stale))
+	}
+	return out
+}
+
+func count(n *fleet.AppCounts, s fleet.AppStatus) {
+	n.Total++
+	switch s.Sync {
+	case fleet.Synced:
+		n.Synced++
+	case fleet.Pending:
+		n.Pending++
+	}
+	if s.Health == fleet.Degraded {
+		n.Degraded++
+	}
+}
+
+// effective is what selects at the spoke: assigned labels whose key the spoke
+// lets the hub assign, under the ones it declared itself.
+func (c *cluster) effective() map[string]string {
+	out := make(map[string]string, len(c.assigned)+len(c.report.Declared))
+	for k, val := range c.assigned {
+		if slices.Contains(c.report.Assignable, k) {
+			out[k] = val
+		}
+	}
+	maps.Copy(out, c.report.Declared)
+	return out
+}
+
+// stale: never heard of counts as well. A report from the future is as old as
+// now, which only ever makes a cluster stale too late by the clock's step.
+func (c *cluster) stale(now time.Time) bool {
+	every := c.report.Interval
+	if every <= 0 {
+		every = defaultInterval
+	}
+	return now.Sub(c.seen) > missedBeats*every
+}
+
+// aged is the status as it may be believed: of a silent cluster nothing is
+// known but what it last said.
+func aged(s fleet.AppStatus, stale bool) fleet.AppStatus {
+	if stale {
+		s.Stale, s.Sync, s.Health = true, fleet.SyncUnknown, fleet.HealthUnknown
+	}
+	return s
+}
+
+func selector(s string) (labels.Selector, error) {
+	sel, err := labels.Parse(s)
+	if err != nil {
+		return nil, fleet.WithHint(fleet.Invalid("selector %q: %w", s, err),
+			"write it as kubectl's: env=prod,tier!=edge or 'env in (dev,staging)'")
+	}
+	return sel, nil
+}
+
+// plain takes out what could drive a terminal: an agent's text ends up in one.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+			return -1
+		}
+		return r
+	}, s)
+}
