@@ -74,6 +74,8 @@ type Record interface {
 	Status(ctx context.Context, app fleet.AppName, s v1alpha1.AppStatus) error
 	// Event notes what was done or went wrong. It never blocks.
 	Event(app fleet.AppName, warning bool, reason, message string)
+	// Root makes the App object in which the root path shows, if it is not there.
+	Root(ctx context.Context, app fleet.AppName, path string) error
 	// Confirmed is the plan a person confirmed by annotating the App, or "".
 	Confirmed(app fleet.AppName) string
 }

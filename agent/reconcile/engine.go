@@ -155,6 +155,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		g.Go(func() error { e.teller(ctx); return nil })
 	}
 	e.lookAtAll()
+	if err := e.parts.Record.Root(ctx, e.root, e.cfg.RootPath); err != nil {
+		e.log.Warn("the root's App object can't be written", "error", err)
+	}
 	var err error
 	select {
 	case <-ctx.Done():

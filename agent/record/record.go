@@ -29,6 +29,9 @@ import (
 // manager holds the status fields; the App's spec has another.
 const manager = "capstan-status"
 
+// rootManager holds the spec of the root's App object.
+const rootManager = "capstan"
+
 // Recorder writes App statuses and Events. It watches all Apps, so that a
 // status that says the same already is not written again.
 type Recorder struct {
@@ -139,6 +142,23 @@ func keepTransition(c *metav1.Condition, before []metav1.Condition) {
 			c.LastTransitionTime = b.LastTransitionTime
 		}
 	}
+}
+
+// Root makes the App object in which the root path shows. It is not applied
+// like others: nothing renders it, and it is there to be looked at.
+func (r *Recorder) Root(ctx context.Context, app fleet.AppName, path string) error {
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": v1alpha1.GroupVersion.String(), "kind": v1alpha1.AppKind,
+		"metadata": map[string]any{"name": app.Name, "namespace": app.Namespace},
+		"spec":     map[string]any{"source": map[string]any{"path": path}},
+	})
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = r.apps.Namespace(app.Namespace).Patch(ctx, app.Name, types.ApplyPatchType, body,
+		metav1.PatchOptions{FieldManager: rootManager, Force: &force})
+	return err
 }
 
 // Event notes on an App what was done or went wrong. Repeated events are
