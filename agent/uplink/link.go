@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	dialWithin    = 10 * time.Second
-	requestWithin = 10 * time.Second
+	dialWithin     = 10 * time.Second
+	requestWithin  = 10 * time.Second
 	firstReconnect = 500 * time.Millisecond
 	mostReconnect  = 10 * time.Second
 	pingEvery      = 20 * time.Second
@@ -75,7 +75,9 @@ func (u *Uplink) connect(ctx context.Context, up, down func()) (*nats.Conn, erro
 		nats.ReconnectBufSize(-1), // what could not be sent is sent anew, from the outbox
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			log.WarnContext(ctx, "the link to the hub is down", "error", err)
+			if ctx.Err() == nil {
+				log.WarnContext(ctx, "the link to the hub is down", "error", err)
+			}
 			down()
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {

@@ -179,6 +179,7 @@ func (b *Broker) options() (*server.Options, error) {
 		JetStream:             true,
 		StoreDir:              filepath.Join(b.cfg.Dir, "jetstream"),
 		JetStreamMaxStore:     maxStore,
+		JetStreamMaxMemory:    64 << 20, // nothing is kept in memory
 		SyncInterval:          time.Second,
 		TrustedOperators:      []*jwt.OperatorClaims{b.claims.operator},
 		AccountResolver:       b.resolver,

@@ -1,0 +1,121 @@
+// Command capstan-hub is the hub: agents dial in over NATS, people come over
+// HTTP. It opens no connection to any cluster.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/capstan-gitops/capstan/hub"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		if hint := fleet.Hint(err); hint != "" {
+			fmt.Fprintln(os.Stderr, "hint:", hint)
+		}
+		os.Exit(1)
+	}
+}
+
+// envPrefix comes before a flag's name in capitals: CAPSTAN_HUB_DATA_DIR.
+const envPrefix = "CAPSTAN_HUB_"
+
+func newCommand() *cobra.Command {
+	var cfg hub.Config
+	var level string
+	cmd := &cobra.Command{
+		Use:   "capstan-hub",
+		Short: "Show a fleet of clusters, and relay what people want of it",
+		Long: `Show a fleet of clusters, and relay what people want of it.
+
+Agents dial in over NATS; the server is embedded. People come over HTTP: the
+API, the page and the CLI. The hub opens no connection to any cluster and holds
+no credential to one.
+
+At the first start it makes its keys, its id and an administrator's token in
+the data directory, which then is all there is to back up. Each flag can be set
+by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
+		Example: `  # on this machine alone
+  capstan-hub --data-dir ./hub
+  export CAPSTAN_HUB=http://127.0.0.1:8080 CAPSTAN_TOKEN=$(cat ./hub/admin.token)
+
+  # for a fleet, behind something that ends TLS for people
+  capstan-hub --data-dir /var/lib/capstan --listen :8080 --url https://hub.example.com \
+    --nats-listen :4222 --nats-url tls://nats.example.com:4222 \
+    --nats-tls-cert nats.crt --nats-tls-key nats.key --nats-ca ca.crt`,
+		Version: version,
+		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnv(cmd.Flags(), os.LookupEnv) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if level != "" {
+				var l slog.Level
+				if err := l.UnmarshalText([]byte(level)); err != nil {
+					return fleet.Invalid("log level %q is not one of debug, info, warn, error", level)
+				}
+				cfg.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: l}))
+			}
+			cfg.Started = func(a hub.Addresses) { greet(cmd, cfg, a) }
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(50) // measured: half the heap, no slower
+			}
+			return hub.Run(cmd.Context(), cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.DataDir, "data-dir", "", "directory for everything the hub keeps (required)")
+	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the API and the page")
+	f.StringVar(&cfg.URL, "url", "", "URL of the hub as people reach it, for links")
+	f.StringVar(&cfg.TokenFile, "token-file", "", "API tokens, one a line: NAME ROLE sha256:HASH; roles are viewer, admin and hook (default DATA-DIR/tokens, with an administrator's)")
+	f.StringVar(&cfg.NATSListen, "nats-listen", "127.0.0.1:4222", "address for agents")
+	f.StringSliceVar(&cfg.NATSURLs, "nats-url", nil, "URL as agents dial it; several with commas (default the address listened on)")
+	f.StringVar(&cfg.NATSCert, "nats-tls-cert", "", "certificate file: agents then connect over TLS")
+	f.StringVar(&cfg.NATSKey, "nats-tls-key", "", "key file of that certificate")
+	f.StringVar(&cfg.NATSCA, "nats-ca", "", "certificates agents are told to trust (default the certificate itself)")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// fromEnv sets the flags that were not given from the environment.
+func fromEnv(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var failed error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := lookup(name)
+		if !ok || f.Changed || failed != nil {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			failed = fleet.Invalid("%s: %w", name, err)
+		}
+	})
+	return failed
+}
+
+// greet tells a person what to do next; the log tells programs.
+func greet(cmd *cobra.Command, cfg hub.Config, a hub.Addresses) {
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "capstan-hub %s is up: %s\n", version, a.URL)
+	if a.AdminToken != "" {
+		fmt.Fprintf(out, "  export CAPSTAN_HUB=%s CAPSTAN_TOKEN=$(cat %s)\n", a.URL, a.AdminToken)
+	}
+	if cfg.NATSCert == "" {
+		fmt.Fprintln(out, "  agents connect without TLS: see --nats-tls-cert")
+	}
+}

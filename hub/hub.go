@@ -1,0 +1,278 @@
+// Package hub wires the hub's rooms into one program: the embedded NATS server
+// that agents dial, the ledger of what they report and what people want, and
+// the API and the page over HTTP.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/capstan-gitops/capstan/hub/api"
+	"github.com/capstan-gitops/capstan/hub/broker"
+	"github.com/capstan-gitops/capstan/hub/desk"
+	"github.com/capstan-gitops/capstan/hub/store"
+	"github.com/capstan-gitops/capstan/hub/view"
+	"github.com/capstan-gitops/capstan/hub/web"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+var (
+	_ broker.Desk = (*desk.Spokes)(nil)
+	_ desk.Link   = (*broker.Broker)(nil)
+	_ desk.View   = (*view.View)(nil)
+)
+
+// Config of a hub.
+type Config struct {
+	DataDir string // everything the hub keeps: keys, state, tokens
+	Listen  string // host:port of the API and the page
+	URL     string // of the hub as people reach it; empty: http:// and the address listened on
+
+	NATSListen string   // host:port for agents
+	NATSURLs   []string // as agents dial them; empty: the address listened on
+	NATSCert   string   // with NATSKey: TLS for agents
+	NATSKey    string
+	NATSCA     string // what agents are told to trust; empty: NATSCert
+
+	TokenFile string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
+
+	Log *slog.Logger
+	// Started is called once everybody is let in. Nil: nobody is told.
+	Started func(Addresses)
+}
+
+// Addresses are where a hub can be reached.
+type Addresses struct {
+	URL        string   // of the API and the page
+	NATSURLs   []string // of the agents' end
+	AdminToken string   // file with the administrator's token; empty: there is none
+}
+
+// Validate checks what can be known before the start. The error is ErrInvalid.
+func (c Config) Validate() error {
+	if c.DataDir == "" {
+		return fleet.WithHint(fleet.Invalid("no data directory is named"), "name one with --data-dir")
+	}
+	if (c.NATSCert == "") != (c.NATSKey == "") {
+		return fleet.Invalid("TLS for NATS needs both the certificate and the key")
+	}
+	if c.NATSCA != "" && c.NATSCert == "" {
+		return fleet.Invalid("a CA for agents makes no sense without TLS for NATS")
+	}
+	for _, raw := range c.NATSURLs {
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "nats" && u.Scheme != "tls" {
+			return fleet.WithHint(fleet.Invalid("NATS URL %q is not valid", raw), "write it as nats://host:4222, or tls://host:4222")
+		}
+	}
+	if c.URL != "" {
+		u, err := url.Parse(c.URL)
+		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+			return fleet.WithHint(fleet.Invalid("URL %q is not valid", c.URL), "write it as https://hub.example.com")
+		}
+	}
+	host, _, err := net.SplitHostPort(c.NATSListen)
+	if err != nil {
+		return fleet.Invalid("NATS address %q: %w", c.NATSListen, err)
+	}
+	if ip := net.ParseIP(host); len(c.NATSURLs) == 0 && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return fleet.WithHint(fleet.Invalid("agents can't dial %q", c.NATSListen), "say how agents reach this hub with --nats-url")
+	}
+	return nil
+}
+
+// Run is a hub, until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	unlock, err := lock(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := broker.Open(broker.Config{
+		Dir: cfg.DataDir, Listen: cfg.NATSListen, Advertise: cfg.NATSURLs,
+		CertFile: cfg.NATSCert, KeyFile: cfg.NATSKey, CAFile: cfg.NATSCA, Log: cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	people, spokes, err := openDesk(ctx, cfg, b)
+	if err != nil {
+		return err
+	}
+	front, err := openFront(cfg, people)
+	if err != nil {
+		return err
+	}
+	defer front.close()
+	if err := b.Serve(spokes); err != nil {
+		return err
+	}
+	urls, _ := b.Address()
+	if cfg.Started != nil {
+		cfg.Started(Addresses{URL: front.url, NATSURLs: urls, AdminToken: front.adminToken})
+	}
+	// What was last heard is written down after nobody asks any more.
+	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	g.Go(func() error { return people.Run(keep) })
+	g.Go(func() error { defer stop(); return front.serve(ctx) })
+	err = g.Wait()
+	cfg.Log.Info("stopped")
+	return err
+}
+
+// openDesk puts the ledger between the store and the link.
+func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *desk.Spokes, error) {
+	js, err := b.JetStream()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := store.OpenKV(ctx, js)
+	if err != nil {
+		return nil, nil, err
+	}
+	return desk.New(ctx, desk.Config{
+		Instance:  b.Instance(),
+		Intents:   s.Bucket(store.Intent),
+		Statuses:  s.Bucket(store.Status),
+		Clusters:  s.Bucket(store.Clusters),
+		Joins:     s.Bucket(store.Joins),
+		Approvals: s.Bucket(store.Approvals),
+		Audit:     s.Log(),
+		View:      view.New(),
+		Link:      b,
+		Log:       cfg.Log,
+	})
+}
+
+// front is the side people see.
+type front struct {
+	log        *slog.Logger
+	listener   net.Listener
+	server     *http.Server
+	url        string
+	adminToken string
+	ready      atomic.Bool
+}
+
+// openFront makes the handlers and listens, without answering yet.
+func openFront(cfg Config, d *desk.Desk) (*front, error) {
+	f := &front{log: cfg.Log, url: cfg.URL}
+	file := cfg.TokenFile
+	if file == "" {
+		var err error
+		if f.adminToken, err = api.EnsureAdminToken(cfg.DataDir); err != nil {
+			return nil, err
+		}
+		file = api.TokensFile(cfg.DataDir)
+	}
+	tokens, err := api.OpenTokens(file)
+	if err != nil {
+		return nil, err
+	}
+	if f.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("listen for people: %w", err)
+	}
+	if f.url == "" {
+		f.url = "http://" + f.listener.Addr().String()
+	}
+	handler, err := f.handler(cfg, d, tokens)
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	f.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return f, nil
+}
+
+func (f *front) handler(cfg Config, d *desk.Desk, tokens *api.TokenFile) (http.Handler, error) {
+	sessions := web.NewSessions(nil)
+	calls, err := api.New(api.Config{Hub: d, Tokens: tokens, GitPushed: d.GitPushed, Logins: sessions, URL: cfg.URL, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	pages, err := web.New(web.Config{Hub: d, Tokens: tokens, Sessions: sessions, URL: cfg.URL, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !f.ready.Load() {
+			say(w, http.StatusServiceUnavailable, "not ready")
+			return
+		}
+		say(w, http.StatusOK, "ok")
+	})
+	mux.Handle("/api/", calls)
+	mux.Handle("/hooks/", calls)
+	mux.Handle("/", pages)
+	return mux, nil
+}
+
+func say(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	fmt.Fprintln(w, text) //nolint:errcheck // a probe that went away
+}
+
+// drainTime is how long requests under way may take once the hub is to stop.
+const drainTime = 10 * time.Second
+
+// serve answers until ctx ends, then lets requests under way finish. Streams
+// end with ctx.
+func (f *front) serve(ctx context.Context) error {
+	f.server.BaseContext = func(net.Listener) context.Context { return ctx }
+	failed := make(chan error, 1)
+	go func() { failed <- f.server.Serve(f.listener) }()
+	f.ready.Store(true)
+	f.log.InfoContext(ctx, "listening for people", "listen", f.listener.Addr().String(), "url", f.url)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve people: %w", err)
+	case <-ctx.Done():
+	}
+	f.ready.Store(false)
+	f.log.InfoContext(ctx, "stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := f.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("stop: %w", err)
+	}
+	<-failed
+	return nil
+}
+
+func (f *front) close() {
+	if f.server != nil {
+		f.server.Close() //nolint:errcheck // it is over
+	}
+	f.listener.Close() //nolint:errcheck // closed already, when it was served
+}
