@@ -34,7 +34,10 @@ func Fingerprint(key []byte, live map[string]any) string {
 }
 
 // isPerson tells the field managers of people at a keyboard from controllers.
-func isPerson(manager string) bool { return strings.HasPrefix(manager, "kubectl") }
+// A rollout restart is a person who wants just that, and not to change the app.
+func isPerson(manager string) bool {
+	return strings.HasPrefix(manager, "kubectl") && manager != "kubectl-rollout"
+}
 
 type manager struct {
 	name, operation, subresource string

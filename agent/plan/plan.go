@@ -84,8 +84,10 @@ func Diff(ref fleet.ObjectRef, live, becomes map[string]any, key []byte) fleet.C
 	}
 	a, b := clean(live), clean(becomes)
 	if isSecret(ref) {
-		mask(a, key)
-		mask(b, key)
+		for _, secret := range []map[string]any{a, b} {
+			mask(secret, key)
+			dropLastApplied(secret)
+		}
 	}
 	fields := Compare(a, b)
 	for i := range fields {
@@ -106,7 +108,18 @@ func isSecretPath(path string) bool {
 			return true
 		}
 	}
-	return path == "/metadata/annotations/"+escape(lastApplied)
+	return false
+}
+
+// dropLastApplied takes client-side apply's copy of a Secret out of a
+// difference: it changes with every value, and says nothing of its own.
+func dropLastApplied(secret map[string]any) {
+	meta, _ := secret["metadata"].(map[string]any)
+	annotations, _ := meta["annotations"].(map[string]any)
+	delete(annotations, lastApplied)
+	if len(annotations) == 0 {
+		delete(meta, "annotations")
+	}
 }
 
 // clean copies an object without status and what the server sets.
