@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+func newGet(s *shell) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "get",
+		Short: "List clusters, apps, or what waits for approval",
+		Example: `  capstan get clusters -l env=prod -o wide
+  capstan get apps --cluster prod
+  capstan get apps -w
+  capstan get approvals`,
+		Args: cobra.ArbitraryArgs,
+		RunE: group,
+	}
+	c.AddCommand(newGetClusters(s), newGetApps(s), newGetApprovals(s))
+	return c
+}
+
+// listing is what the get commands share.
+type listing struct {
+	where
+	format format
+	watch  bool
+}
+
+func (l *listing) addFlags(c *cobra.Command, s *shell) {
+	l.where.addFlags(c, s)
+	addFormat(c, &l.format, formatWide, formatJSON, formatYAML, formatName)
+	c.Flags().BoolVarP(&l.watch, "watch", "w", false, "go on, and print what changes")
+}
+
+// list prints what fetch gives, once or for as long as somebody watches.
+func list[T any](ctx context.Context, s *shell, h hub, l *listing, t table[T], fetch func(context.Context) ([]T, error)) ([]T, error) {
+	p := &printer[T]{s: s, t: t, f: l.format}
+	if !l.watch {
+		items, err := fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return items, p.print(items, false)
+	}
+	changes, err := h.Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		items, err := fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.print(items, true); err != nil {
+			return nil, err
+		}
+		if _, open := <-changes; !open {
+			return nil, ctx.Err()
+		}
+	}
+}

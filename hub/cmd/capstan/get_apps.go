@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+func newGetApps(s *shell) *cobra.Command {
+	var l listing
+	c := &cobra.Command{
+		Use:     "apps [APP]",
+		Aliases: []string{"app"},
+		Short:   "List apps with their state on each cluster",
+		Example: `  capstan get apps
+  capstan get apps guestbook -w
+  capstan get apps -l env=prod -o json`,
+		ValidArgsFunction: s.completeApp,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage("usage: "+c.UseLine(), "get apps takes one APP at most")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			h, err := s.hub()
+			if err != nil {
+				return err
+			}
+			filter, err := appFilter(c.Context(), h, args, l.where)
+			if err != nil {
+				return err
+			}
+			items, err := list(c.Context(), s, h, &l, appTable(), func(ctx context.Context) ([]fleet.AppStatus, error) {
+				return h.Apps(ctx, filter)
+			})
+			if err != nil {
+				return err
+			}
+			if l.format == formatTable || l.format == formatWide {
+				s.nextForApps(items)
+			}
+			return nil
+		},
+	}
+	l.addFlags(c, s)
+	return c
+}
+
+// appFilter is for one app that exists, where one is named, or for all.
+func appFilter(ctx context.Context, h hub, args []string, w where) (fleet.AppFilter, error) {
+	filter := fleet.AppFilter{Selector: w.selector, Clusters: w.clusters}
+	if len(args) == 0 {
+		return filter, w.check()
+	}
+	app, err := choose(ctx, h, args[0], w)
+	if err != nil {
+		return filter, err
+	}
+	filter.Namespace, filter.Name = app.name.Namespace, app.name.Name
+	return filter, nil
+}
+
+func (s *shell) nextForApps(items []fleet.AppStatus) {
+	for _, a := range items {
+		if a.Pending != nil {
+			s.next("capstan diff %s --cluster %s", a.Name(), a.Cluster)
+			return
+		}
+	}
+}
+
+func appTable() table[fleet.AppStatus] {
+	return table[fleet.AppStatus]{
+		what:    "apps",
+		columns: []string{"CLUSTER", "APP", "SYNC", "HEALTH", "REVISION", "PENDING", "MESSAGE"},
+		wide:    []string{"DIGEST", "OBJECTS", "REASON", "DRIFT", "PATH"},
+		row: func(a fleet.AppStatus) []string {
+			pending := ""
+			if a.Pending != nil {
+				pending = a.Pending.Revision.Short()
+			}
+			return []string{
+				a.Cluster, a.Name().String(), string(a.Sync), string(a.Health), dash(a.Revision.Short()), dash(pending), dash(appMessage(a)),
+				dash(a.Digest.Short()), strconv.Itoa(a.Objects), dash(a.Reason), dash(drift(a.Drift)), dash(a.Path),
+			}
+		},
+		name: func(a fleet.AppStatus) string { return a.Name().String() },
+		key:  func(a fleet.AppStatus) string { return a.Cluster + "/" + a.Name().String() },
+	}
+}
+
+func appMessage(a fleet.AppStatus) string {
+	if a.Stale {
+		return strings.TrimSuffix("stale: the cluster was not heard of; "+a.Message, "; ")
+	}
+	return a.Message
+}
+
+func drift(all []fleet.DriftSummary) string {
+	var out []string
+	for _, d := range all {
+		out = append(out, d.Object.String())
+	}
+	return strings.Join(out, ", ")
+}
