@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Program names one program.
@@ -74,6 +75,8 @@ func kubernetesFlags() string {
 	return strings.Join(flags, " ")
 }
 
+const interruptWithin = 10 * time.Second
+
 // Progress is told the import path of each package as it is compiled. What Go
 // has in its cache is not compiled.
 type Progress func(pkg string)
@@ -97,6 +100,9 @@ func Make(ctx context.Context, program Program, progress Progress) (string, erro
 	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-ldflags", r.ldflags, "-o", path, r.pkg)
 	cmd.Dir = filepath.Join(root, r.dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	// Asked to end, go ends its compilers too; killed, it would leave them.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = interruptWithin
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return "", err

@@ -1,0 +1,169 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/capstan-gitops/capstan/e2e/build"
+	"github.com/capstan-gitops/capstan/e2e/cluster"
+	"github.com/capstan-gitops/capstan/e2e/process"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// SpokeConfig describes one spoke, as its owner would.
+type SpokeConfig struct {
+	Name          string
+	Labels        map[string]string // declared at the spoke
+	Assignable    []string          // keys the hub may assign
+	NeedsApproval bool              // of every app, by the stage's approver
+	AuditLog      bool
+	Kubeconfig    string // an administrator's, for a cluster that is there already; empty: one is started
+}
+
+// Spoke is a cluster with its agent.
+type Spoke struct {
+	Cluster *cluster.Cluster // nil when the cluster was there already
+
+	cfg       SpokeConfig
+	dir       string
+	manifests string // as applied by Join
+	spec      process.Spec
+	agent     *process.Process
+}
+
+// Name is the cluster's.
+func (p *Spoke) Name() string { return p.cfg.Name }
+
+// Kubeconfig is an administrator's.
+func (p *Spoke) Kubeconfig() string {
+	if p.Cluster == nil {
+		return p.cfg.Kubeconfig
+	}
+	return p.Cluster.Kubeconfig()
+}
+
+// AddCluster starts a spoke's control plane, if it needs one. No agent runs there yet.
+func (s *Stage) AddCluster(ctx context.Context, cfg SpokeConfig) error {
+	p := &Spoke{cfg: cfg, dir: filepath.Join(s.cfg.Dir, cfg.Name)}
+	if cfg.Kubeconfig == "" {
+		c, err := cluster.Start(ctx, cluster.Options{
+			Binary: s.cfg.Programs[build.TestCluster], Dir: filepath.Join(p.dir, "cluster"),
+			Name: cfg.Name, AuditLog: cfg.AuditLog,
+		})
+		if err != nil {
+			return err
+		}
+		p.Cluster = c
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spokes[cfg.Name] = p
+	return nil
+}
+
+// Join enrols a cluster: it asks the hub for the manifests, applies them, and
+// starts an agent with the rights that they give it. There is no container
+// runtime here, so the workload among them is left out and the agent is a
+// process beside the cluster.
+func (s *Stage) Join(ctx context.Context, name string) error {
+	p := s.Spoke(name)
+	if p == nil {
+		return fmt.Errorf("there is no cluster %s", name)
+	}
+	args := s.joinArgs(p.cfg)
+	s.say("capstan", args...)
+	out, err := s.output(ctx, "", filepath.Join(s.Bin(), string(build.CLI)), args...)
+	if err != nil {
+		return err
+	}
+	install, err := readInstall(out)
+	if err != nil {
+		return err
+	}
+	s.say("kubectl", "--kubeconfig", p.Kubeconfig(), "apply", "-f", "-")
+	if _, err := s.kubectl(ctx, p.Kubeconfig(), install.manifests, "apply", "-f", "-"); err != nil {
+		return err
+	}
+	p.manifests = install.manifests
+	config, err := install.mount(filepath.Join(p.dir, "etc"))
+	if err != nil {
+		return err
+	}
+	kubeconfig := filepath.Join(p.dir, "agent.kubeconfig")
+	if err := cluster.ServiceAccountKubeconfig(ctx, p.Kubeconfig(), agentNamespace, agentAccount, kubeconfig); err != nil {
+		return err
+	}
+	p.spec = process.Spec{
+		Path: s.cfg.Programs[build.Agent],
+		Args: []string{"--config", config, "--kubeconfig", kubeconfig},
+		Dir:  p.dir,
+		Env:  append(os.Environ(), "CAPSTAN_AGENT_LISTEN=127.0.0.1:0"), // several on one machine
+		Log:  filepath.Join(p.dir, "agent.log"),
+	}
+	s.say("capstan-agent", p.spec.Args...)
+	if err := p.StartAgent(); err != nil {
+		return err
+	}
+	return waitFor(ctx, "the agent of "+name, p.agent, func(ctx context.Context) error { return s.enrolled(ctx, name) })
+}
+
+func (s *Stage) joinArgs(cfg SpokeConfig) []string {
+	args := []string{"join", cfg.Name}
+	for _, key := range slices.Sorted(maps.Keys(cfg.Labels)) {
+		args = append(args, "--label", key+"="+cfg.Labels[key])
+	}
+	for _, key := range cfg.Assignable {
+		args = append(args, "--assignable", key)
+	}
+	args = append(args,
+		"--repo", s.RepositoryURL(), "--path", fleetRoot, "--poll", pollInterval,
+		"--git-username-file", s.gitSecret("username"), "--git-password-file", s.gitSecret("password"))
+	if cfg.NeedsApproval {
+		args = append(args, "--require-approval", "--approver", ApproverName, "--allowed-signers", s.Approver.AllowedSigners)
+	}
+	return args
+}
+
+// enrolled says nil once the hub has heard of the cluster's agent.
+func (s *Stage) enrolled(ctx context.Context, name string) error {
+	all, err := s.Hub.Client.Clusters(ctx, fleet.ClusterFilter{Names: []string{name}})
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 || all[0].LastSeen.IsZero() {
+		return errors.New("the hub has not heard of it")
+	}
+	return nil
+}
+
+// StartAgent starts the agent, anew if it was killed.
+func (p *Spoke) StartAgent() (err error) {
+	p.agent, err = process.Start(p.spec)
+	return err
+}
+
+// Agent is the running agent.
+func (p *Spoke) Agent() *process.Process { return p.agent }
+
+// Uninstall takes what Join applied off the cluster again.
+func (s *Stage) Uninstall(ctx context.Context, name string) error {
+	p := s.Spoke(name)
+	if p == nil || p.manifests == "" {
+		return nil
+	}
+	_, err := s.kubectl(ctx, p.Kubeconfig(), p.manifests, "delete", "--ignore-not-found", "-f", "-")
+	return err
+}
+
+func (p *Spoke) close() error {
+	errs := []error{terminate(p.agent)}
+	if p.Cluster != nil {
+		errs = append(errs, p.Cluster.Close())
+	}
+	return errors.Join(errs...)
+}
