@@ -2,6 +2,7 @@ package signing
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type Passphrase func(path string) ([]byte, error)
 
 // LoadKey reads a private key file: Ed25519, ECDSA or RSA, in OpenSSH's or
 // PEM's form. ask is called when the file is protected; nil refuses such a
-// file. The comment is taken from path+".pub" where there is one.
+// file. The comment is the one in path+".pub", or else in the file itself.
 func LoadKey(path string, ask Passphrase) (*Key, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -48,7 +49,8 @@ func LoadKey(path string, ask Passphrase) (*Key, error) {
 	if err := acceptableKey(signer.PublicKey()); err != nil {
 		return nil, fmt.Errorf("key %s: %w", path, err)
 	}
-	return &Key{signer: signer, comment: publicComment(path+".pub", signer.PublicKey())}, nil
+	comment := cmp.Or(publicComment(path+".pub", signer.PublicKey()), privateComment(data))
+	return &Key{signer: signer, comment: comment}, nil
 }
 
 func unlock(path string, data []byte, ask Passphrase) (ssh.Signer, error) {

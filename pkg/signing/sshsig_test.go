@@ -258,6 +258,21 @@ func TestProtectedKeyFilesAskForThePassphrase(t *testing.T) {
 	}
 }
 
+func TestKeyFilesSayWhoseTheyAre(t *testing.T) {
+	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
+		path := newKeyFile(t, kind, "", "alice@example.com")
+		if got := loadKey(t, path).Comment(); got != "alice@example.com" {
+			t.Errorf("%s with its public file: comment %q", kind, got)
+		}
+		if err := os.Remove(path + ".pub"); err != nil {
+			t.Fatal(err)
+		}
+		if got := loadKey(t, path).Comment(); got != "alice@example.com" {
+			t.Errorf("%s alone: comment %q", kind, got)
+		}
+	}
+}
+
 func TestAgentKeysSign(t *testing.T) {
 	ring := agent.NewKeyring()
 	var publics []string

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 func newGet(s *shell) *cobra.Command {
@@ -48,16 +51,20 @@ func list[T any](ctx context.Context, s *shell, h hub, l *listing, t table[T], f
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for first := true; ; first = false {
 		items, err := fetch(ctx)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil // Ctrl-C is how one stops watching
+		case err != nil && (first || !errors.Is(err, fleet.ErrUnavailable)):
 			return nil, err
+		case err != nil:
+			s.say("still watching: %s", err)
+		default:
+			if err := p.print(items, true); err != nil {
+				return nil, err
+			}
 		}
-		if err := p.print(items, true); err != nil {
-			return nil, err
-		}
-		if _, open := <-changes; !open {
-			return nil, ctx.Err()
-		}
+		<-changes // closed when ctx ends
 	}
 }

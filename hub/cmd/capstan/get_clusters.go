@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,6 +73,10 @@ func (s *shell) clusterTable() table[fleet.Cluster] {
 		},
 		name: func(c fleet.Cluster) string { return c.Cluster },
 		key:  func(c fleet.Cluster) string { return c.Cluster },
+		stable: func(c fleet.Cluster) any {
+			c.LastSeen = time.Time{} // every heartbeat moves it
+			return c
+		},
 	}
 }
 

@@ -124,7 +124,7 @@ func (f *joinFlags) install(name string) (install, error) {
 	in.config = agentConfig{
 		Cluster: clusterConfig{Name: name, Labels: declared, AssignableLabels: f.assignable},
 		Source: sourceConfig{
-			URL: f.repo, Branch: f.branch, Path: f.path, PollInterval: shortDuration(f.poll),
+			URL: f.repo, Branch: f.branch, Path: path.Clean(f.path), PollInterval: shortDuration(f.poll),
 		},
 		Hub:       hubConfig{TokenFile: "/etc/capstan/join/token"},
 		Namespace: namespace,

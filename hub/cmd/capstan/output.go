@@ -62,6 +62,8 @@ type table[T any] struct {
 	name    func(T) string // what other commands take
 	key     func(T) string // what tells items apart while watching
 	what    string         // "apps"
+	// stable gives what counts as a change while watching; nil: everything.
+	stable func(T) any
 }
 
 // printer writes lists of T. While watching it is called again and again, and
@@ -100,7 +102,11 @@ func (p *printer[T]) changed(items []T) ([]T, error) {
 	seen := map[string]string{}
 	var fresh []T
 	for _, item := range items {
-		text, err := json.Marshal(item)
+		var counts any = item
+		if p.t.stable != nil {
+			counts = p.t.stable(item)
+		}
+		text, err := json.Marshal(counts)
 		if err != nil {
 			return nil, err
 		}

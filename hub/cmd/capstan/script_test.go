@@ -51,11 +51,13 @@ func TestCommands(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"asked":   asked,
-			"calls":   calls,
-			"hubsays": hubSays,
-			"tamper":  tamper,
-			"newkey":  newKey,
+			"asked":      asked,
+			"calls":      calls,
+			"hubsays":    hubSays,
+			"tamper":     tamper,
+			"newkey":     newKey,
+			"degrade":    degrade,
+			"eventually": eventually,
 		},
 	})
 }
@@ -278,4 +280,31 @@ func newKey(ts *testscript.TestScript, _ bool, args []string) {
 		phrase = args[2]
 	}
 	ts.Check(ts.Exec("ssh-keygen", "-q", "-t", "ed25519", "-N", phrase, "-C", args[1], "-f", ts.MkAbs(args[0])))
+}
+
+// degrade makes the guestbook on a cluster unwell: degrade CLUSTER.
+func degrade(ts *testscript.TestScript, _ bool, args []string) {
+	h := hubOf(ts)
+	found, err := h.Apps(context.Background(), fleet.AppFilter{Clusters: args, Name: guestbook.Name})
+	ts.Check(err)
+	found[0].Health = fleet.Degraded
+	h.SetApp(found[0])
+}
+
+// eventually waits until a file has a line with a text: eventually FILE TEXT.
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && strings.Contains(string(data), args[1]) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("%s never has %q:\n%s", args[0], args[1], data)
+		}
+	}
 }
