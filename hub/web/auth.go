@@ -55,7 +55,7 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := s.cookie(r, session)
-	c.Expires = until
+	c.MaxAge = int(until.Sub(s.Now()).Seconds()) // not Expires: the browser's clock may be off
 	http.SetCookie(w, c)
 	s.render(w, r, http.StatusOK, s.pages["login"], loginPage{})
 }

@@ -144,12 +144,13 @@ func columnCells(clusters []fleet.Cluster, on []fleet.AppStatus) []cell {
 	return out
 }
 
-// flowCells shows all of a few, and of many what needs somebody.
+// flowCells shows all of a few, and of many what needs somebody. A silent
+// cluster says that of itself once: it is counted here, not shown with each app.
 func flowCells(on []fleet.AppStatus) (cells []cell, rest []restGroup) {
 	sortByRank(on)
 	groups := map[restGroup]int{}
 	for i, a := range on {
-		if len(cells) < maxCells && (len(on) <= maxCells || rank(a) != quietRank) {
+		if len(cells) < maxCells && (len(on) <= maxCells || rank(a) != quietRank && !a.Stale) {
 			cells = append(cells, cell{Cluster: a.Cluster, Status: &on[i]})
 			continue
 		}

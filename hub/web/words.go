@@ -43,7 +43,7 @@ func healthMark(h fleet.Health) mark {
 	case fleet.Degraded:
 		return mark{string(h), "cross", "bad"}
 	}
-	return mark{string(fleet.HealthUnknown), "question", "mute"}
+	return mark{string(fleet.HealthUnknown), "noheart", "mute"}
 }
 
 func changeMark(a fleet.ChangeAction) mark {
