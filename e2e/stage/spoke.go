@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -47,6 +46,9 @@ func (p *Spoke) Kubeconfig() string {
 	return p.Cluster.Kubeconfig()
 }
 
+// AgentKubeconfig is the agent's: its ServiceAccount and nobody more. After Install.
+func (p *Spoke) AgentKubeconfig() string { return filepath.Join(p.dir, "agent.kubeconfig") }
+
 // AddCluster starts a spoke's control plane, if it needs one. No agent runs there yet.
 func (s *Stage) AddCluster(ctx context.Context, cfg SpokeConfig) error {
 	p := &Spoke{cfg: cfg, dir: filepath.Join(s.cfg.Dir, cfg.Name)}
@@ -66,11 +68,24 @@ func (s *Stage) AddCluster(ctx context.Context, cfg SpokeConfig) error {
 	return nil
 }
 
-// Join enrols a cluster: it asks the hub for the manifests, applies them, and
-// starts an agent with the rights that they give it. There is no container
-// runtime here, so the workload among them is left out and the agent is a
-// process beside the cluster.
+// Join enrols a cluster: it installs what capstan join prints, and starts the agent.
 func (s *Stage) Join(ctx context.Context, name string) error {
+	if err := s.Install(ctx, name); err != nil {
+		return err
+	}
+	p := s.Spoke(name)
+	s.say("capstan-agent", p.spec.Args...)
+	if err := p.StartAgent(); err != nil {
+		return err
+	}
+	return waitFor(ctx, "the agent of "+name, p.agent, func(ctx context.Context) error { return s.enrolled(ctx, name) })
+}
+
+// Install asks the hub for a cluster's manifests, applies them, and prepares an
+// agent with the rights that they give it. There is no container runtime here:
+// the workload among the manifests is left out, and the agent will be a process
+// beside the cluster that reads the same files.
+func (s *Stage) Install(ctx context.Context, name string) error {
 	p := s.Spoke(name)
 	if p == nil {
 		return fmt.Errorf("there is no cluster %s", name)
@@ -86,30 +101,25 @@ func (s *Stage) Join(ctx context.Context, name string) error {
 		return err
 	}
 	s.say("kubectl", "--kubeconfig", p.Kubeconfig(), "apply", "-f", "-")
+	p.manifests = install.manifests
 	if _, err := s.kubectl(ctx, p.Kubeconfig(), install.manifests, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	p.manifests = install.manifests
 	config, err := install.mount(filepath.Join(p.dir, "etc"))
 	if err != nil {
 		return err
 	}
-	kubeconfig := filepath.Join(p.dir, "agent.kubeconfig")
+	kubeconfig := p.AgentKubeconfig()
 	if err := cluster.ServiceAccountKubeconfig(ctx, p.Kubeconfig(), agentNamespace, agentAccount, kubeconfig); err != nil {
 		return err
 	}
 	p.spec = process.Spec{
 		Path: s.cfg.Programs[build.Agent],
-		Args: []string{"--config", config, "--kubeconfig", kubeconfig},
+		Args: []string{"--config", config, "--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"},
 		Dir:  p.dir,
-		Env:  append(os.Environ(), "CAPSTAN_AGENT_LISTEN=127.0.0.1:0"), // several on one machine
 		Log:  filepath.Join(p.dir, "agent.log"),
 	}
-	s.say("capstan-agent", p.spec.Args...)
-	if err := p.StartAgent(); err != nil {
-		return err
-	}
-	return waitFor(ctx, "the agent of "+name, p.agent, func(ctx context.Context) error { return s.enrolled(ctx, name) })
+	return nil
 }
 
 func (s *Stage) joinArgs(cfg SpokeConfig) []string {

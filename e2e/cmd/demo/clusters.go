@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -66,4 +67,20 @@ func untouched(ctx context.Context, kubeconfig string) error {
 	}
 	return fleet.WithHint(fmt.Errorf("%s: the cluster has a namespace %s already", kubeconfig, namespace),
 		"the demo leaves an installed Capstan alone; delete the namespace if it is of no use any more")
+}
+
+// leave takes the demo off clusters that were there before it.
+func (d *demo) leave(s *stage.Stage, spokes []stage.SpokeConfig) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stepWithin) // the demo's own has ended
+	defer cancel()
+	var errs []error
+	for _, cfg := range spokes {
+		if cfg.Kubeconfig == "" || s.Spoke(cfg.Name) == nil {
+			continue
+		}
+		d.say("taking the demo off %s", cfg.Name)
+		_, err := s.Kubectl(ctx, cfg.Name, "", "delete", "deployment,service", "guestbook-ui", "-n", "default", "--ignore-not-found")
+		errs = append(errs, err, s.Uninstall(ctx, cfg.Name))
+	}
+	return errors.Join(errs...)
 }

@@ -25,10 +25,8 @@ func (d *demo) show(ctx context.Context, programs map[build.Program]string, spok
 	}
 	defer func() {
 		d.heading("Ending")
-		err = errors.Join(err, d.removeEnv(), s.Close())
-		if err == nil || ctx.Err() != nil {
-			d.say("nothing is left running")
-		}
+		err = errors.Join(err, d.removeEnv(), s.Close(), d.leave(s, spokes))
+		d.say("nothing is left running")
 	}()
 	for _, step := range []func() error{
 		func() error { return d.setUp(ctx, s, spokes) },
