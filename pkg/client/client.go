@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,13 +55,18 @@ func New(c Config) (*Client, error) {
 		return nil, fleet.Invalid("the token has white space in it")
 	}
 	base.Path = strings.TrimSuffix(base.Path, "/")
-	h := http.Client{Timeout: 0}
+	var h http.Client
 	if c.HTTP != nil {
 		h = *c.HTTP
 	} else {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.ResponseHeaderTimeout = time.Minute
-		h.Transport = t
+		h.Transport = &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   10 * time.Second,
+			ResponseHeaderTimeout: time.Minute, // the hub may have to ask an agent
+			IdleConnTimeout:       90 * time.Second,
+			ForceAttemptHTTP2:     true,
+		}
 	}
 	// A hub never redirects its API. Following one would hand the token on.
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
