@@ -56,9 +56,9 @@ func (v *View) Removed(name string) { delete(v.clusters, name) }
 
 // Heard notes a cluster's own report, and when it came.
 func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
-	r.Message = plain(r.Message)
+	r.Message, r.UID = plain(r.Message), plain(r.UID)
 	r.AgentVersion, r.KubernetesVersion = plain(r.AgentVersion), plain(r.KubernetesVersion)
-	r.Head = fleet.Revision(plain(string(r.Head)))
+	r.Head = plain(r.Head)
 	c := v.cluster(name)
 	c.report, c.seen = r, at
 }
@@ -71,9 +71,7 @@ func (v *View) Assigned(name string, set map[string]string) {
 // Reported notes how one app is.
 func (v *View) Reported(name string, s fleet.AppStatus) {
 	s.Cluster, s.Stale = name, false
-	s.Message, s.Hint, s.Reason = plain(s.Message), plain(s.Hint), plain(s.Reason)
-	s.Revision = fleet.Revision(plain(string(s.Revision)))
-	v.cluster(name).apps[s.Name()] = s
+	v.cluster(name).apps[s.Name()] = readable(s)
 }
 
 // Gone forgets one app.
@@ -243,12 +241,34 @@ func selector(s string) (labels.Selector, error) {
 	return sel, nil
 }
 
-// plain takes out what could drive a terminal: an agent's text ends up in one.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
+// readable takes out of a status what could drive a terminal: an agent's text
+// ends up in one.
+func readable(s fleet.AppStatus) fleet.AppStatus {
+	s.Message, s.Hint, s.Reason, s.Path = plain(s.Message), plain(s.Hint), plain(s.Reason), plain(s.Path)
+	s.Revision, s.Digest = plain(s.Revision), plain(s.Digest)
+	if s.Pending != nil {
+		p := *s.Pending
+		p.Revision, p.Digest, p.Gate, p.Plan, p.Action = plain(p.Revision), plain(p.Digest), plain(p.Gate), plain(p.Plan), plain(p.Action)
+		s.Pending = &p
+	}
+	s.Drift = slices.Clone(s.Drift)
+	for i, d := range s.Drift {
+		o := d.Object
+		o.Group, o.Version, o.Kind, o.Namespace, o.Name = plain(o.Group), plain(o.Version), plain(o.Kind), plain(o.Namespace), plain(o.Name)
+		d.Object, d.Manager, d.Fields = o, plain(d.Manager), slices.Clone(d.Fields)
+		for j, f := range d.Fields {
+			d.Fields[j] = plain(f)
+		}
+		s.Drift[i] = d
+	}
+	return s
+}
+
+func plain[T ~string](s T) T {
+	return T(strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
 			return -1
 		}
 		return r
-	}, s)
+	}, string(s)))
 }
