@@ -99,6 +99,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
+	e.log.Debug("rendered", "app", v.name.String(), "objects", len(rendered.Objects))
 	objects, err := e.parts.Cluster.Scope(rendered.Objects, v.want.app.Spec.TargetNamespace)
 	if err == nil {
 		err = e.claim(v.name, objects)

@@ -74,6 +74,7 @@ func (e *Engine) readRoot(ctx context.Context, v view) error {
 	if err != nil {
 		return errors.Join(e.renderFailed(e.root, "", err), e.adoptKept(v))
 	}
+	e.log.Debug("rendered", "app", e.root.String(), "objects", len(rendered.Objects))
 	content, err = e.readContent(rendered, *v.snapshot)
 	if err != nil {
 		return e.applyFailed(e.root, err)

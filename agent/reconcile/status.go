@@ -176,7 +176,7 @@ func (e *Engine) teller(ctx context.Context) {
 		if stranger {
 			s = e.notFromRoot()
 		}
-		if a != nil || stranger {
+		if s.Sync != "" { // otherwise there is nothing to tell yet
 			err := e.parts.Record.Status(ctx, name, toObject(s))
 			switch {
 			case err == nil || ctx.Err() != nil:
