@@ -5,7 +5,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,8 +23,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	dir := flag.String("dir", filepath.Join(build.Root(), defaultDir), "where everything is kept while the demo is up")
+	flag.Parse()
 	d := &demo{
-		dir:         filepath.Join(build.Root(), ".demo"),
+		dir:         *dir,
 		kubeconfigs: os.Getenv("DEMO_KUBECONFIGS"),
 		out:         os.Stdout,
 	}
@@ -41,8 +45,17 @@ type demo struct {
 	out         io.Writer
 }
 
+// defaultDir is in the checkout, and ignored by git: it is the demo's alone.
+const defaultDir = ".demo"
+
+// marker is a file that says that a directory is a demo's, and may be removed.
+const marker = "demo"
+
 // run shows everything, and ends well when it is interrupted, however far it got.
 func (d *demo) run(ctx context.Context) (err error) {
+	if d.dir, err = filepath.Abs(d.dir); err != nil {
+		return err
+	}
 	unlock, err := d.lock()
 	if err != nil {
 		return err
@@ -57,7 +70,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(d.dir); err != nil { // of a demo that could not clean up
+	if err := d.clear(); err != nil {
 		return err
 	}
 	programs, err := d.build(ctx)
@@ -68,9 +81,33 @@ func (d *demo) run(ctx context.Context) (err error) {
 		if err := interrupted(ctx, err); errors.Is(err, context.Canceled) {
 			return errors.Join(err, os.RemoveAll(d.dir))
 		}
-		return fleet.WithHint(err, "the logs are in "+d.dir)
+		if fleet.Hint(err) == "" {
+			err = fleet.WithHint(err, "the logs are in "+d.dir)
+		}
+		return err
 	}
 	return os.RemoveAll(d.dir)
+}
+
+// clear makes an empty directory, also where a demo could not clean up.
+func (d *demo) clear() error {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		_, err := os.Stat(filepath.Join(d.dir, marker))
+		if err != nil && filepath.Base(d.dir) != defaultDir {
+			return fleet.WithHint(fmt.Errorf("%s is not empty, and not a demo's", d.dir), "move it away")
+		}
+		if err := os.RemoveAll(d.dir); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.dir, marker), []byte("made by the demo, removed with it\n"), 0o600)
 }
 
 // interrupted makes whatever failed because of an interruption into just that.
@@ -81,20 +118,22 @@ func interrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// lock keeps two demos of one checkout apart. It is given up with the process,
-// so that nothing stale can hold it.
+// lock keeps two demos out of one directory. It is given up with the process, so
+// that nothing stale can hold it.
 func (d *demo) lock() (unlock func(), err error) {
 	dir := filepath.Join(build.Root(), "e2e", ".build")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "demo.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	sum := sha256.Sum256([]byte(d.dir))
+	name := fmt.Sprintf("demo-%x.lock", sum[:8])
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fleet.WithHint(errors.New("a demo runs already in this checkout"),
+		return nil, fleet.WithHint(errors.New("a demo is up here already"),
 			"end it with Ctrl-C, or use it: . "+filepath.Join(d.dir, "env"))
 	}
 	return func() { f.Close() }, nil
