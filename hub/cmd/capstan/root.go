@@ -24,6 +24,7 @@ func newRoot(s *shell) *cobra.Command {
 		Short:             "Show and steer a fleet of clusters that pull from Git",
 		Long:              rootLong,
 		Example:           rootExample,
+		Version:           ownVersion()["version"],
 		SilenceErrors:     true, // finish prints them
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
