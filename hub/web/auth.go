@@ -37,7 +37,7 @@ func (s *site) who(r *http.Request) (name, role string, err error) {
 			return name, role, nil
 		}
 	}
-	return "", "", fleet.WithHint(fleet.Forbidden("you are not logged in"), "run `capstan open` for a link that logs this browser in")
+	return "", "", fleet.Forbidden("you are not logged in")
 }
 
 // login exchanges a one-time link for a session. It answers with a page that

@@ -64,8 +64,7 @@ func (s *Sessions) redeem(code string) (session string, until time.Time, err err
 	h, ok := s.links[key]
 	delete(s.links, key)
 	if !ok || !s.now().Before(h.until) {
-		return "", time.Time{}, fleet.WithHint(fleet.Forbidden("this link has been used already, or is older than %d minutes", int(linkLife.Minutes())),
-			"run `capstan open` for a new one")
+		return "", time.Time{}, fleet.Forbidden("this link has been used already, or is older than %d minutes", int(linkLife.Minutes()))
 	}
 	h.until = s.now().Add(sessionLife)
 	session, err = s.put(s.sessions, maxSessions, h)

@@ -148,7 +148,8 @@ func TestAWatchThatIsLostIsOpenedAgain(t *testing.T) {
 	}
 	wait(t, changes, "word that something may have been missed")
 	cancel()
-	for range changes { //nolint:revive // until it is closed
+	for open := true; open; {
+		_, open = <-changes
 	}
 }
 
