@@ -60,7 +60,7 @@ func (s *server) join(r *http.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	ttl, err := time.ParseDuration(in.TTL)
+	ttl, err := time.ParseDuration(firstOf(in.TTL, "0"))
 	if err != nil {
 		return nil, fleet.WithHint(fleet.Invalid("ttl %q is not a duration", in.TTL), "write it like 1h or 30m")
 	}

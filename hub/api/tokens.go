@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,6 +76,16 @@ func (t *TokenFile) Authenticate(token string) (name, role string, err error) {
 			"check CAPSTAN_TOKEN, and that CAPSTAN_HUB is the hub it belongs to")
 	}
 	return name, role, nil
+}
+
+// Knows tells whether some token is still name's with that role, for sessions
+// that one began: they end when it is taken off the file.
+func (t *TokenFile) Knows(name, role string) (bool, error) {
+	entries, err := t.current()
+	if err != nil {
+		return false, fleet.Unavailable("the hub can't read its tokens: %w", err)
+	}
+	return slices.ContainsFunc(entries, func(e tokenEntry) bool { return e.name == name && e.role == role }), nil
 }
 
 func (t *TokenFile) current() ([]tokenEntry, error) {

@@ -106,8 +106,17 @@ func TestTheTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 			t.Errorf("%s: %v, want %v", token, err, want)
 		}
 	}
+	knows := func(name, role string, want bool) {
+		t.Helper()
+		if got, err := tokens.Knows(name, role); got != want || err != nil {
+			t.Errorf("knows %s with role %s: %t, %v", name, role, got, err)
+		}
+	}
 	is(viewerToken, nil)
+	knows("vic", "viewer", true)
+	knows("vic", "admin", false)
 	change(line("jane", "admin", adminToken), time.Hour)
+	knows("vic", "viewer", false)
 	is(adminToken, nil)
 	is(viewerToken, fleet.ErrForbidden)
 	change("jane admin", 2*time.Hour)
@@ -118,6 +127,9 @@ func TestTheTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	is(adminToken, fleet.ErrUnavailable)
+	if _, err := tokens.Knows("jane", "admin"); !errors.Is(err, fleet.ErrUnavailable) {
+		t.Errorf("a session without a token file: %v", err)
+	}
 }
 
 func TestATokenFileThatCannotBeRead(t *testing.T) {

@@ -34,7 +34,9 @@ func (s *site) who(r *http.Request) (name, role string, err error) {
 	}
 	if c, err := r.Cookie(cookieName); err == nil {
 		if name, role, ok := s.Sessions.find(c.Value); ok {
-			return name, role, nil
+			if known, err := s.Tokens.Knows(name, role); known || err != nil {
+				return name, role, err
+			}
 		}
 	}
 	return "", "", fleet.Forbidden("you are not logged in")

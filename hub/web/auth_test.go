@@ -114,6 +114,23 @@ func TestTheSessionOfARoleThatMayNotSee(t *testing.T) {
 	}
 }
 
+func TestASessionEndsWithTheTokenThatBeganIt(t *testing.T) {
+	s := serve(t, fleettest.NewHub(fleettest.Sample()))
+	link, err := s.sessions.Issue("jane", "viewer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.browser(t)
+	b.get(t, link, "")
+	if res, _ := b.get(t, "/", ""); res.StatusCode != 200 {
+		t.Fatalf("logged in: %s", res.Status)
+	}
+	delete(s.tokens, "see")
+	if res, _ := b.get(t, "/", ""); res.StatusCode != 401 {
+		t.Errorf("the token is gone: %s", res.Status)
+	}
+}
+
 func TestLoginsAreBounded(t *testing.T) {
 	now := time.Now()
 	s := web.NewSessions(func() time.Time { return now })

@@ -35,10 +35,20 @@ func (t tokens) Authenticate(token string) (name, role string, err error) {
 	return "jane", role, nil
 }
 
+func (t tokens) Knows(_, role string) (bool, error) {
+	for _, has := range t {
+		if has == role {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // site is a served page with the parts behind it.
 type site struct {
 	url      string
 	sessions *web.Sessions
+	tokens   tokens
 	clock    *time.Time
 	client   *http.Client
 }
@@ -46,12 +56,11 @@ type site struct {
 func serve(t *testing.T, hub fleet.Hub) *site {
 	t.Helper()
 	now := fleettest.When.Add(5 * time.Minute)
-	s := &site{clock: &now}
+	s := &site{clock: &now, tokens: tokens{"see": "viewer", "do": "admin", "push": "hook"}}
 	clock := func() time.Time { return *s.clock }
 	s.sessions = web.NewSessions(clock)
 	h, err := web.New(web.Config{
-		Hub: hub, Sessions: s.sessions, Now: clock,
-		Tokens: tokens{"see": "viewer", "do": "admin", "push": "hook"},
+		Hub: hub, Sessions: s.sessions, Now: clock, Tokens: s.tokens,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,9 @@ import (
 // nobody's. ErrUnavailable: that can't be told just now.
 type Tokens interface {
 	Authenticate(token string) (name, role string, err error)
+	// Knows tells whether there is still a token of that name and role. A session
+	// that it began ends with it.
+	Knows(name, role string) (bool, error)
 }
 
 // Config says what is shown, and to whom. Hub, Tokens and Sessions are required.

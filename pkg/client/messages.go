@@ -17,7 +17,7 @@ type LabelChange struct {
 // JoinRequest asks for a token with which one new agent enrols.
 type JoinRequest struct {
 	Cluster string `json:"cluster"`
-	TTL     string `json:"ttl"` // as Go writes durations: "1h", "30m"
+	TTL     string `json:"ttl,omitempty"` // as Go writes durations: "1h", "30m"; empty: the hub's own
 }
 
 // RejectRequest says that a plan is not wanted.
