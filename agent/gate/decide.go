@@ -97,8 +97,7 @@ func signerKnown(err error) bool {
 
 // weigh returns why an approval for this app does not count, or nil.
 func (in Input) weigh(a fleet.Approval, verify error) *Refusal {
-	var refused *signing.Refusal
-	if errors.As(verify, &refused) {
+	if refused, ok := errors.AsType[*signing.Refusal](verify); ok {
 		return &Refusal{Reason: refused.Reason, Text: refused.Text}
 	} else if verify != nil {
 		return &Refusal{Reason: verify, Text: verify.Error()}
@@ -207,10 +206,7 @@ func (d Decision) explain(in Input) string {
 	// The latest comes last. One that did its work for an earlier plan is
 	// still sent along until it expires, and says less than any other.
 	latest := slices.MaxFunc(d.Refused, func(a, b Refusal) int {
-		if c := cmp.Compare(b2i(a.Reason != ErrUsed), b2i(b.Reason != ErrUsed)); c != 0 {
-			return c
-		}
-		return a.made.Compare(b.made)
+		return cmp.Or(cmp.Compare(a.weight(), b.weight()), a.made.Compare(b.made))
 	})
 	return message + "; " + latest.String()
 }
@@ -245,11 +241,11 @@ func (in Input) impossible() string {
 	return ""
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+func (r Refusal) weight() int {
+	if errors.Is(r.Reason, ErrUsed) {
+		return 0
 	}
-	return 0
+	return 1
 }
 
 func digest(d fleet.Digest) string {

@@ -123,30 +123,54 @@ func TestApprovalsAreRefusedWithTheirReason(t *testing.T) {
 		message  string // after "waits for approval (0 of 1); an approval "
 	}{
 		{"unsigned", fleet.SignedApproval{Statement: good.Statement}, "", signing.ErrUnsigned, "in the name of alice was refused: it is not signed"},
-		{"a key that is not pinned", sign(t, p.eve, statement("alice", nil)), "", signing.ErrNotPinned,
-			"in the name of alice was refused: its key " + p.eve.Fingerprint() + " is not pinned at this cluster"},
-		{"somebody else's key", sign(t, p.bob, statement("alice", nil)), "", signing.ErrOtherPerson,
-			"in the name of alice was refused: its key " + p.bob.Fingerprint() + " is pinned for bob, not for alice"},
-		{"not an approver", sign(t, p.bob, statement("bob", nil)), "", gate.ErrNotApprover,
-			"by bob was refused: bob is not among the approvers (alice)"},
-		{"a stale plan", target(func(t *fleet.Target) { t.Plan = "p1" }), "", gate.ErrStalePlan,
-			"by alice was refused: it is for plan p1, which is no longer the plan"},
-		{"other wanted content", target(func(t *fleet.Target) { t.To = "sha256:cc" }), "", gate.ErrOtherDigest,
-			"by alice was refused: it is for other content than the plan's (from sha256:aa to sha256:cc)"},
-		{"other applied content", target(func(t *fleet.Target) { t.From = "" }), "", gate.ErrOtherDigest,
-			"by alice was refused: it is for other content than the plan's (from nothing to sha256:bb)"},
-		{"another cluster's", target(func(t *fleet.Target) { t.ClusterUID, t.Cluster = "uid-dev", "dev" }), "", gate.ErrOtherCluster,
-			"by alice was refused: it is for cluster dev, and this is prod"},
-		{"another cluster of that name", target(func(t *fleet.Target) { t.ClusterUID = "uid-old" }), "", gate.ErrOtherCluster,
-			"by alice was refused: it is for another cluster that was named prod too"},
-		{"expired", sign(t, p.alice, statement("alice", func(a *fleet.Approval) { a.Expires = now.Add(-time.Second) })), "", signing.ErrExpired,
-			"by alice was refused: it expired at 2026-05-04T11:59:59Z"},
-		{"not yet valid", sign(t, p.alice, statement("alice", func(a *fleet.Approval) { a.NotBefore = now.Add(time.Minute) })), "", signing.ErrNotYetValid,
-			"by alice was refused: it is valid from 2026-05-04T12:01:00Z on only"},
-		{"replayed", target(func(t *fleet.Target) { t.Plan = "p1" }), "p1", gate.ErrUsed,
-			"by alice was refused: plan p1 was let through once already, and an approval counts once"},
-		{"another action", sign(t, p.alice, statement("alice", func(a *fleet.Approval) { a.Action = fleet.ActionRemove })), "", gate.ErrOtherAction,
-			`by alice was refused: it is for "remove", and the plan is to "apply"`},
+		{
+			"a key that is not pinned", sign(t, p.eve, statement("alice", nil)), "", signing.ErrNotPinned,
+			"in the name of alice was refused: its key " + p.eve.Fingerprint() + " is not pinned at this cluster",
+		},
+		{
+			"somebody else's key", sign(t, p.bob, statement("alice", nil)), "", signing.ErrOtherPerson,
+			"in the name of alice was refused: its key " + p.bob.Fingerprint() + " is pinned for bob, not for alice",
+		},
+		{
+			"not an approver", sign(t, p.bob, statement("bob", nil)), "", gate.ErrNotApprover,
+			"by bob was refused: bob is not among the approvers (alice)",
+		},
+		{
+			"a stale plan", target(func(t *fleet.Target) { t.Plan = "p1" }), "", gate.ErrStalePlan,
+			"by alice was refused: it is for plan p1, which is no longer the plan",
+		},
+		{
+			"other wanted content", target(func(t *fleet.Target) { t.To = "sha256:cc" }), "", gate.ErrOtherDigest,
+			"by alice was refused: it is for other content than the plan's (from sha256:aa to sha256:cc)",
+		},
+		{
+			"other applied content", target(func(t *fleet.Target) { t.From = "" }), "", gate.ErrOtherDigest,
+			"by alice was refused: it is for other content than the plan's (from nothing to sha256:bb)",
+		},
+		{
+			"another cluster's", target(func(t *fleet.Target) { t.ClusterUID, t.Cluster = "uid-dev", "dev" }), "", gate.ErrOtherCluster,
+			"by alice was refused: it is for cluster dev, and this is prod",
+		},
+		{
+			"another cluster of that name", target(func(t *fleet.Target) { t.ClusterUID = "uid-old" }), "", gate.ErrOtherCluster,
+			"by alice was refused: it is for another cluster that was named prod too",
+		},
+		{
+			"expired", sign(t, p.alice, statement("alice", func(a *fleet.Approval) { a.Expires = now.Add(-time.Second) })), "", signing.ErrExpired,
+			"by alice was refused: it expired at 2026-05-04T11:59:59Z",
+		},
+		{
+			"not yet valid", sign(t, p.alice, statement("alice", func(a *fleet.Approval) { a.NotBefore = now.Add(time.Minute) })), "", signing.ErrNotYetValid,
+			"by alice was refused: it is valid from 2026-05-04T12:01:00Z on only",
+		},
+		{
+			"replayed", target(func(t *fleet.Target) { t.Plan = "p1" }), "p1", gate.ErrUsed,
+			"by alice was refused: plan p1 was let through once already, and an approval counts once",
+		},
+		{
+			"another action", sign(t, p.alice, statement("alice", func(a *fleet.Approval) { a.Action = fleet.ActionRemove })), "", gate.ErrOtherAction,
+			`by alice was refused: it is for "remove", and the plan is to "apply"`,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := gate.Decide(gate.Input{

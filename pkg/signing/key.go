@@ -3,6 +3,7 @@ package signing
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -35,8 +36,7 @@ func LoadKey(path string, ask Passphrase) (*Key, error) {
 		return nil, fmt.Errorf("key: %w", err)
 	}
 	signer, err := ssh.ParsePrivateKey(data)
-	var locked *ssh.PassphraseMissingError
-	if errors.As(err, &locked) {
+	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked {
 		signer, err = unlock(path, data, ask)
 	}
 	if err != nil {
@@ -85,12 +85,12 @@ func publicComment(path string, key ssh.PublicKey) string {
 // AgentKey finds a key in the SSH agent that listens at socket. public is the
 // wanted key in authorized_keys form; empty takes the agent's only key. The
 // error is fleet.ErrNotFound where the agent has no such key.
-func AgentKey(socket, public string) (*Key, error) {
+func AgentKey(ctx context.Context, socket, public string) (*Key, error) {
 	if socket == "" {
 		return nil, fleet.WithHint(fleet.NotFound("no SSH agent is running (SSH_AUTH_SOCK is not set)"),
 			"name a private key file, or start ssh-agent and add a key with ssh-add")
 	}
-	conn, err := net.Dial("unix", socket)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("SSH agent: %w", err)
 	}

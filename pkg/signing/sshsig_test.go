@@ -293,7 +293,7 @@ func TestAgentKeysSign(t *testing.T) {
 	}
 	socket := serveAgent(t, ring)
 	for i, kind := range []string{"ed25519", "rsa"} {
-		key, err := signing.AgentKey(socket, publics[i])
+		key, err := signing.AgentKey(t.Context(), socket, publics[i])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -311,14 +311,14 @@ func TestAgentKeysSign(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := signing.AgentKey(socket, ""); !errors.Is(err, fleet.ErrNotFound) {
+	if _, err := signing.AgentKey(t.Context(), socket, ""); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("two keys and none named: error %v", err)
 	}
 	stranger := loadKey(t, newKeyFile(t, "ed25519", "", "")).Public()
-	if _, err := signing.AgentKey(socket, stranger); !errors.Is(err, fleet.ErrNotFound) {
+	if _, err := signing.AgentKey(t.Context(), socket, stranger); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("a key it does not hold: error %v", err)
 	}
-	if _, err := signing.AgentKey("", ""); !errors.Is(err, fleet.ErrNotFound) {
+	if _, err := signing.AgentKey(t.Context(), "", ""); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("no agent: error %v", err)
 	}
 }

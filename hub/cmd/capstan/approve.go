@@ -73,7 +73,7 @@ func (s *shell) approve(ctx context.Context, arg string, f approveFlags) (err er
 	if err != nil {
 		return err
 	}
-	key, err := s.signingKey(f.key)
+	key, err := s.signingKey(ctx, f.key)
 	if err != nil {
 		return err
 	}
@@ -166,11 +166,11 @@ func (s *shell) statement(app fleet.AppName, plans []trustedPlan, key *signing.K
 }
 
 // signingKey opens the file that is named, or asks the SSH agent.
-func (s *shell) signingKey(path string) (*signing.Key, error) {
+func (s *shell) signingKey(ctx context.Context, path string) (*signing.Key, error) {
 	path = cmp.Or(path, s.env("CAPSTAN_KEY"))
 	socket := s.env("SSH_AUTH_SOCK")
 	if path == "" {
-		key, err := signing.AgentKey(socket, "")
+		key, err := signing.AgentKey(ctx, socket, "")
 		if err != nil {
 			return nil, fleet.WithHint(fmt.Errorf("no key to sign with: %w", err),
 				"name a private key file with --key or CAPSTAN_KEY, or a public one (.pub) that the SSH agent holds")
@@ -182,7 +182,7 @@ func (s *shell) signingKey(path string) (*signing.Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key: %w", err)
 		}
-		return signing.AgentKey(socket, string(public))
+		return signing.AgentKey(ctx, socket, string(public))
 	}
 	var ask signing.Passphrase
 	if s.typed {

@@ -51,11 +51,11 @@ func list[T any](ctx context.Context, s *shell, h hub, l *listing, t table[T], f
 	if err != nil {
 		return nil, err
 	}
-	for first := true; ; first = false {
+	// Ctrl-C is how one stops watching: no failure.
+	for first := true; ctx.Err() == nil; first = false {
 		items, err := fetch(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil, nil // Ctrl-C is how one stops watching
 		case err != nil && (first || !errors.Is(err, fleet.ErrUnavailable)):
 			return nil, err
 		case err != nil:
@@ -67,4 +67,5 @@ func list[T any](ctx context.Context, s *shell, h hub, l *listing, t table[T], f
 		}
 		<-changes // closed when ctx ends
 	}
+	return nil, nil
 }
