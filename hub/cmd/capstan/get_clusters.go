@@ -40,6 +40,9 @@ func newGetClusters(s *shell) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if l.watch {
+				return nil
+			}
 			for _, name := range l.clusters {
 				if !slices.ContainsFunc(items, func(c fleet.Cluster) bool { return c.Cluster == name }) {
 					return fleet.WithHint(fleet.NotFound("cluster %q is not known", name), "capstan get clusters lists them")

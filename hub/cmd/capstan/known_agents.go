@@ -31,13 +31,23 @@ func (s *shell) knownAgentsFile() (knownAgents, error) {
 	return knownAgents{filepath.Join(dir, "capstan", "known_agents")}, nil
 }
 
-// recognize compares an agent's key with the pinned one, or pins it: fresh is
-// true then.
-func (k knownAgents) recognize(hub, cluster, uid, key string) (fresh bool, err error) {
+// recognition says how an agent's key was known.
+type recognition string
+
+const (
+	recognized recognition = "pinned key"
+	firstSeen  recognition = "key pinned just now"
+	// rebuilt: a cluster of that name was known, and had another UID.
+	rebuilt recognition = "key pinned just now, of a cluster that is new under this name"
+)
+
+// recognize compares an agent's key with the pinned one, or pins it.
+func (k knownAgents) recognize(hub, cluster, uid, key string) (recognition, error) {
 	data, err := os.ReadFile(k.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("known agents: %w", err)
+		return "", fmt.Errorf("known agents: %w", err)
 	}
+	how := firstSeen
 	number := 0
 	for line := range strings.Lines(string(data)) {
 		number++
@@ -46,20 +56,24 @@ func (k knownAgents) recognize(hub, cluster, uid, key string) (fresh bool, err e
 			continue
 		}
 		if len(f) != 4 {
-			return false, fleet.WithHint(fmt.Errorf("%s:%d: this is not a pinned key", k.path, number),
+			return "", fleet.WithHint(fmt.Errorf("%s:%d: this is not a pinned key", k.path, number),
 				"a line is: HUB CLUSTER CLUSTER-UID KEY")
 		}
-		if f[0] != hub || f[1] != cluster || f[2] != uid {
+		if f[0] != hub || f[1] != cluster {
+			continue
+		}
+		if f[2] != uid {
+			how = rebuilt
 			continue
 		}
 		if f[3] == key {
-			return false, nil
+			return recognized, nil
 		}
-		return false, fleet.WithHint(
+		return "", fleet.WithHint(
 			fmt.Errorf("the key of cluster %s's agent has changed: the plan is signed by %s, pinned is %s", cluster, key, f[3]),
 			fmt.Sprintf("if the agent was installed anew, take line %d out of %s; if not, do not trust what this hub shows", number, k.path))
 	}
-	return true, k.add(data, strings.Join([]string{hub, cluster, uid, key}, " ")+"\n")
+	return how, k.add(data, strings.Join([]string{hub, cluster, uid, key}, " ")+"\n")
 }
 
 func (k knownAgents) add(before []byte, line string) (err error) {

@@ -18,7 +18,7 @@ import (
 type trustedPlan struct {
 	fleet.Plan
 	key   string // of the agent that signed it
-	fresh bool   // the key was pinned just now
+	known recognition
 }
 
 // fetchPlan gets the plan that waits and checks that it is from that cluster's
@@ -42,14 +42,18 @@ func (s *shell) fetchPlan(ctx context.Context, h hub, cluster string, app fleet.
 	if err != nil {
 		return fail(err)
 	}
-	fresh, err := known.recognize(s.hubAddress(), cluster, p.ClusterUID, signed.Key)
+	how, err := known.recognize(s.hubAddress(), cluster, p.ClusterUID, signed.Key)
 	if err != nil {
 		return fail(err)
 	}
-	if fresh {
+	switch how {
+	case firstSeen:
 		s.say("note: the key of cluster %s's agent was not known, and is pinned from now on: %s", cluster, signed.Key)
+	case rebuilt:
+		s.say("note: cluster %s is not the one of that name you knew (its UID is %s now); its agent's key is pinned from now on: %s",
+			cluster, oneLine(p.ClusterUID), signed.Key)
 	}
-	return trustedPlan{Plan: p, key: signed.Key, fresh: fresh}, nil
+	return trustedPlan{Plan: p, key: signed.Key, known: how}, nil
 }
 
 // showPlan prints what a plan would change, from the very document whose
@@ -60,11 +64,7 @@ func (s *shell) showPlan(p trustedPlan) error {
 	if p.Wanted != nil {
 		s.printf("  repository %s\n", oneLine(p.Wanted.RepoURL))
 	}
-	how := "pinned key"
-	if p.fresh {
-		how = "key pinned just now"
-	}
-	s.printf("  signature %s: by the cluster's agent (%s %s), over these very objects\n", s.paint(green, "good"), how, p.key)
+	s.printf("  signature %s: by the cluster's agent (%s %s), over these very objects\n", s.paint(green, "good"), p.known, p.key)
 	if p.Reason != "" {
 		s.printf("  %s\n", oneLine(p.Reason))
 	}
@@ -158,10 +158,11 @@ func refOf(object map[string]any) fleet.ObjectRef {
 	}
 }
 
-// sameObject: a document may leave a namespace out that the cluster fills in.
+// sameObject: a document may leave a namespace out that the cluster fills in,
+// or name one for an object that has none.
 func sameObject(wanted, ref fleet.ObjectRef) bool {
-	if wanted.Namespace == "" {
-		ref.Namespace = ""
+	if wanted.Namespace == "" || ref.Namespace == "" {
+		wanted.Namespace, ref.Namespace = "", ""
 	}
 	return wanted.Same(ref)
 }

@@ -255,7 +255,7 @@ func hubSays(ts *testscript.TestScript, _ bool, args []string) {
 	hubOf(ts).Fail(fleet.WithHint(fleet.Unavailable("%s", args[0]), args[1]))
 }
 
-// tamper changes the plan of a cluster on its way: tamper CLUSTER bytes|key|cluster.
+// tamper changes the plan of a cluster on its way: tamper CLUSTER bytes|key|uid|cluster.
 func tamper(ts *testscript.TestScript, _ bool, args []string) {
 	h := hubOf(ts)
 	k := fleettest.Key{Cluster: args[0], App: guestbook}
@@ -265,6 +265,10 @@ func tamper(ts *testscript.TestScript, _ bool, args []string) {
 		s.Plan = json.RawMessage(strings.Replace(string(s.Plan), `"replicas":3`, `"replicas":9`, 1))
 	case "key":
 		s = signPlan(seedPlan(args[0]), agentKey())
+	case "uid":
+		p := seedPlan(args[0])
+		p.ClusterUID = "uid-rebuilt"
+		s = signPlan(p, agentKey())
 	case "cluster":
 		s = h.seed.Plans[fleettest.Key{Cluster: "eu", App: guestbook}]
 	}
