@@ -7,8 +7,10 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -140,7 +142,10 @@ func (s *server) guard(rt route) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()
-		limitBody(w, r, rt)
+		if err := readBody(w, r, rt); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 		out, err := rt.serve(r.WithContext(ctx))
 		if err != nil {
 			s.fail(w, r, err)
@@ -153,16 +158,25 @@ func (s *server) guard(rt route) http.Handler {
 	})
 }
 
-func limitBody(w http.ResponseWriter, r *http.Request, rt route) {
+// readBody takes a request's whole body in, so that only as much time and
+// memory as a body may have is spent on one who sends slowly or without end.
+func readBody(w http.ResponseWriter, r *http.Request, rt route) error {
 	limit := int64(maxBody)
 	if strings.HasPrefix(rt.path, "/hooks/") {
 		limit = maxHookBody
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	// A recorder in a test has no connection, and so no deadlines. Nothing else fails here.
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		return badBody(err)
+	}
+	// Left in place it would end the request, however long the answer may take.
+	_ = c.SetReadDeadline(time.Time{})
 	_ = c.SetWriteDeadline(time.Now().Add(answerTime + bodyTime))
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return nil
 }
 
 // credential is the token a request bears. GitLab sends a hook's under a

@@ -33,7 +33,7 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold notices back
 	out := http.NewResponseController(w)
 	send := func(text string) bool {
-		_ = out.SetWriteDeadline(time.Now().Add(streamQuiet)) // as in limitBody
+		_ = out.SetWriteDeadline(time.Now().Add(streamQuiet)) // as in readBody
 		_, err := io.WriteString(w, text)
 		return err == nil && out.Flush() == nil
 	}
