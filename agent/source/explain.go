@@ -1,0 +1,122 @@
+package source
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+var errNotShallow = errors.New("the server can't give a commit without its history")
+
+// damaged says that what the repository holds can't be used.
+func damaged(err error) error {
+	if errors.Is(err, errLimit) {
+		return fleet.WithHint(fleet.Invalid("%w", err),
+			"keep large files out of the repository that clusters follow; every cluster would download them")
+	}
+	return fleet.WithHint(fleet.Invalid("%w", err), "check the repository at its server with git fsck")
+}
+
+// noBranch says which branches there are instead.
+func (r *Repository) noBranch(refs *packp.AdvRefs) error {
+	var names []string
+	for ref := range refs.References {
+		if name, ok := strings.CutPrefix(ref, "refs/heads/"); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	const few = 5
+	hint := "push it, or follow another branch"
+	if n := len(names); n > 0 {
+		hint += "; there is " + strings.Join(names[:min(n, few)], ", ")
+		if n > few {
+			hint += fmt.Sprintf(" and %d more", n-few)
+		}
+	}
+	return fleet.WithHint(fleet.NotFound("there is no branch %q", r.cfg.Branch), hint)
+}
+
+// explain says what went wrong with which repository, and what to do about it.
+// It repeats no page that the server sent: that could hold a credential.
+func (r *Repository) explain(ctx context.Context, err error) error {
+	hint := fleet.Hint(err)
+	if hint == "" {
+		err, hint = r.translate(ctx, err)
+	}
+	return fleet.WithHint(fmt.Errorf("repository %s: %w", r.cfg.URL, err), hint)
+}
+
+func (r *Repository) translate(ctx context.Context, err error) (explained error, hint string) { //nolint:revive // an error that is a result, not a failure
+	var status *githttp.Err
+	switch {
+	case errors.Is(err, transport.ErrAuthenticationRequired) && r.anonymous():
+		return fleet.Forbidden("the server asks for credentials, and none are configured"), "give the files that hold the username and the password, or the bearer token"
+	case errors.Is(err, transport.ErrAuthenticationRequired):
+		return fleet.Forbidden("the server refuses the credentials"), "check the Secret with the username and the password or token; it may have expired. It is read again at the next fetch"
+	case errors.Is(err, transport.ErrAuthorizationFailed):
+		return fleet.Forbidden("the server does not let these credentials read the repository"), "give them read access to it"
+	case errors.Is(err, transport.ErrRepositoryNotFound):
+		return fleet.NotFound("there is no such repository"), "check the URL; many servers also answer so when credentials are missing or may not see the repository"
+	case errors.Is(err, transport.ErrEmptyRemoteRepository):
+		return fleet.NotFound("the repository is empty"), fmt.Sprintf("push a first commit to the branch %q", r.cfg.Branch)
+	case errors.Is(err, errAnswerTooLong):
+		return fleet.Invalid("the server's answer is %w", errLimit), "keep large files, and great numbers of branches and tags, out of the repository that clusters follow"
+	case errors.Is(err, errNotShallow):
+		return fleet.Unavailable("%w", err), "use a server that supports shallow clones, as all current ones do"
+	case errors.As(err, &status):
+		return fleet.Unavailable("the server answers with status %d", status.StatusCode()), "look at the Git server's log; is the URL a repository's?"
+	default:
+		return r.translateNetwork(ctx, err)
+	}
+}
+
+// translateNetwork is for what happens before a server answers.
+func (r *Repository) translateNetwork(ctx context.Context, err error) (explained error, hint string) { //nolint:revive // as above
+	// The error of a request quotes its URL, which after a redirect is not ours.
+	var unexpected *plumbing.UnexpectedError
+	if errors.As(err, &unexpected) {
+		err = unexpected.Err
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	var (
+		dns         *net.DNSError
+		op          *net.OpError
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+	)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fleet.Unavailable("no complete answer within %s: %w", r.cfg.Timeout, context.DeadlineExceeded), "is the Git server up, and fast enough from here?"
+	case ctx.Err() != nil:
+		return ctx.Err(), "" // nobody waits for it any more
+	case errors.As(err, &certificate), errors.As(err, &authority):
+		return fleet.Unavailable("the server's certificate is not trusted: %w", err), "if a private authority issued it, give the file with that authority's certificate"
+	case errors.As(err, &dns):
+		return fleet.Unavailable("the server can't be reached: %w", err), "check the host's name in the URL, and that the cluster's DNS knows it"
+	case errors.As(err, &op):
+		return fleet.Unavailable("the server can't be reached: %w", err), "is the Git server up, and does a network policy or a proxy let the agent reach it?"
+	default:
+		return fleet.Unavailable("the fetch failed: %w", err), "is the URL a Git repository's, over smart HTTP? Look at the Git server's log"
+	}
+}
+
+func (r *Repository) anonymous() bool {
+	return r.cfg.PasswordFile == "" && r.cfg.BearerTokenFile == ""
+}
