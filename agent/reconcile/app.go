@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/selection"
@@ -179,8 +180,20 @@ func (e *Engine) renderFailed(name fleet.AppName, spec string, err error) error 
 }
 
 func (e *Engine) applyFailed(name fleet.AppName, err error) error {
-	e.trouble(name, problem{reason: "ApplyFailed", message: err.Error(), hint: hint(err)})
+	e.trouble(name, problem{reason: "ApplyFailed", message: oneLine(err), hint: hint(err)})
 	return err
+}
+
+// maxMessage bounds what a status says of an error.
+const maxMessage = 1024
+
+// oneLine is an error of several objects as a status can show it.
+func oneLine(err error) string {
+	s := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "..."
+	}
+	return s
 }
 
 // demands are the approvals this app's plans need on this cluster. Only what

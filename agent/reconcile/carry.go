@@ -115,10 +115,13 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 // is new, and with it the revision.
 func (e *Engine) sameContent(ctx context.Context, v view, c change, extra int) error {
 	kept := v.kept
-	kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
-	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
-	if err := e.save(ctx, kept); err != nil {
-		return err
+	known := kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil
+	if !known {
+		kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
+		kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
+		if err := e.save(ctx, kept); err != nil {
+			return err
+		}
 	}
 	e.settle(v.name, extra)
 	return nil
@@ -183,11 +186,15 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 	for _, it := range k.Items {
 		e.owner[versionless(it.Ref)] = k.Name
 	}
+	for _, ref := range a.claimed {
+		e.owner[ref] = k.Name
+	}
 	a.kept = k
 	return nil
 }
 
 // claim makes sure that no object belongs to two apps, nor to the agent itself.
+// What an app claimed with a render that came to nothing, it gives up again.
 func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -201,10 +208,28 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 				"put Apps into the root path, and other objects into another namespace")
 		}
 	}
+	a := e.apps[name]
+	e.disown(a)
 	for _, o := range objects {
+		a.claimed = append(a.claimed, versionless(o.Ref))
 		e.owner[versionless(o.Ref)] = name
 	}
+	for _, it := range a.kept.Items {
+		e.owner[versionless(it.Ref)] = name
+	}
 	return nil
+}
+
+// disown gives up all that an app owns or claims, before it is said anew.
+// Called with e.mu held.
+func (e *Engine) disown(a *app) {
+	for _, ref := range a.claimed {
+		delete(e.owner, ref)
+	}
+	for _, it := range a.kept.Items {
+		delete(e.owner, versionless(it.Ref))
+	}
+	a.claimed = nil
 }
 
 // confirm fills in what the API server said of the objects it took.

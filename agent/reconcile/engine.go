@@ -68,6 +68,7 @@ type want struct {
 // app is what is known of one app; guarded by Engine.mu, written by its worker.
 type app struct {
 	kept    state.App
+	claimed []fleet.ObjectRef // by the last render, whether it was applied or not
 	problem *problem
 	waiting string // why the plan that is pending still waits
 	have    int    // approvals that count

@@ -60,11 +60,7 @@ func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 	}
 	e.mu.Lock()
 	if a := e.apps[name]; a != nil {
-		for ref, by := range e.owner {
-			if by == name {
-				delete(e.owner, ref)
-			}
-		}
+		e.disown(a)
 		delete(e.apps, name)
 	}
 	e.mu.Unlock()

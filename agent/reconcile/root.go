@@ -30,56 +30,78 @@ type rootContent struct {
 // keeps the App objects and whatever else the root brings as they should be.
 func (e *Engine) reconcileRoot(ctx context.Context) error {
 	v, _ := e.viewOf(e.root)
-	err := e.readRoot(ctx, v)
+	readable, err := e.readRoot(ctx, v)
 	if err == nil {
-		err = e.carryRoot(ctx, v)
+		err = e.carryRoot(ctx, v, readable)
 	}
 	if errors.Is(err, errOtherAgent) {
 		return err
 	}
+	e.sourceTrouble()
 	err = errors.Join(err, e.heal(ctx, e.root))
 	e.publish(e.root)
 	return err
 }
 
+// sourceTrouble shows on the root that the repository can't be read. What was
+// read before stays in force.
+func (e *Engine) sourceTrouble() {
+	e.mu.Lock()
+	err, was := e.world.sourceErr, e.apps[e.root].problem
+	if err == nil && was != nil && was.reason == reasonSource {
+		e.apps[e.root].problem = nil
+	}
+	e.mu.Unlock()
+	if err != nil {
+		e.trouble(e.root, problem{reason: reasonSource, message: oneLine(err), hint: fleet.Hint(err), unknown: true})
+	}
+}
+
+const reasonSource = "SourceFailed"
+
 // readRoot brings what is wanted up to date. While the root can't be read, what
 // was wanted stays wanted.
-func (e *Engine) readRoot(ctx context.Context, v view) error {
-	e.mu.Lock()
-	content, sourceErr := e.content, e.world.sourceErr
-	e.mu.Unlock()
+func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error) {
 	if v.snapshot == nil {
-		if sourceErr != nil {
-			e.trouble(e.root, problem{reason: "SourceFailed", message: sourceErr.Error(), hint: fleet.Hint(sourceErr), unknown: true})
-		}
-		return e.adoptKept(v)
+		return false, e.adoptKept(v)
+	}
+	e.mu.Lock()
+	content := e.content
+	e.mu.Unlock()
+	holds := func(reads unit.ReadSet) (bool, error) {
+		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
 	}
 	if content != nil {
-		same, err := content.reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
-		if err != nil {
-			return err
-		}
-		if same {
-			e.choose(content, false)
-			return nil
+		if same, err := holds(content.reads); err != nil || same {
+			e.choose(content, true)
+			return true, err
 		}
 	}
 	if v.last != nil && v.last.failed && !v.retry {
-		same, err := v.last.reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
-		if err != nil || same {
-			return errors.Join(err, e.adoptKept(v))
+		if same, err := holds(v.last.reads); err != nil || same {
+			return false, errors.Join(err, e.asBefore(v, content))
 		}
 	}
 	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
 	if err != nil {
-		return errors.Join(e.renderFailed(e.root, "", err), e.adoptKept(v))
+		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}
 	e.log.Debug("rendered", "app", e.root.String(), "objects", len(rendered.Objects))
 	content, err = e.readContent(rendered, *v.snapshot)
 	if err != nil {
-		return e.applyFailed(e.root, err)
+		return false, e.applyFailed(e.root, err)
 	}
 	e.choose(content, true)
+	return true, nil
+}
+
+// asBefore goes on with what the root held when last it could be read: labels
+// may have moved meanwhile.
+func (e *Engine) asBefore(v view, content *rootContent) error {
+	if content == nil {
+		return e.adoptKept(v)
+	}
+	e.choose(content, false)
 	return nil
 }
 
@@ -140,7 +162,7 @@ func (e *Engine) readApp(o unit.Object) (fleet.AppName, want, error) {
 
 // choose selects the Apps for this cluster. An App that can't be read is
 // neither selected nor deselected: what was wanted of it before stays.
-func (e *Engine) choose(c *rootContent, fresh bool) {
+func (e *Engine) choose(c *rootContent, readable bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	before := e.world.wanted
@@ -159,7 +181,7 @@ func (e *Engine) choose(c *rootContent, fresh bool) {
 			wanted[name] = w
 		}
 	}
-	if fresh {
+	if readable {
 		e.apps[e.root].problem, e.apps[e.root].last = nil, nil
 	}
 	e.content, e.world.wanted, e.world.doubtful, e.world.rendered = c, wanted, doubtful, true
@@ -194,7 +216,7 @@ func (e *Engine) adoptKept(v view) error {
 
 // carryRoot applies the App objects, which need no approval because each App
 // is gated itself, and takes the rest of the root through its gates.
-func (e *Engine) carryRoot(ctx context.Context, v view) error {
+func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 	e.mu.Lock()
 	c, wanted, doubtful := e.content, e.world.wanted, e.world.doubtful
 	e.mu.Unlock()
@@ -208,6 +230,9 @@ func (e *Engine) carryRoot(ctx context.Context, v view) error {
 	e.mu.Lock()
 	e.enqueueAll()
 	e.mu.Unlock()
+	for name, err := range doubtful {
+		e.log.Warn("an App of the root can't be read", "app", name.String(), "error", err)
+	}
 	apps := make([]unit.Object, 0, len(wanted))
 	for _, w := range wanted {
 		apps = append(apps, w.object)
@@ -223,11 +248,8 @@ func (e *Engine) carryRoot(ctx context.Context, v view) error {
 	if err := e.claim(e.root, c.others); err != nil {
 		return e.failedOr(e.root, err)
 	}
-	if !released {
-		return nil // the root's plan is the confirmation; what else it brings waits its turn
-	}
-	for name, err := range doubtful {
-		e.log.Warn("an App of the root can't be read", "app", name.String(), "error", err)
+	if !released || !readable {
+		return nil // what else the root brings waits its turn
 	}
 	spec, err := fleet.Canonical(map[string]any{"source": map[string]any{"path": c.path}})
 	if err != nil {

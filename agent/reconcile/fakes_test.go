@@ -1,0 +1,447 @@
+package reconcile_test
+
+import (
+	"context"
+	"crypto/sha1" //nolint:gosec // Git's own hash, for a tree that is made up
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/reconcile"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/agent/watch"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// repository is a flat tree in memory that is its own renderer: a path is one
+// file of YAML documents.
+type repository struct {
+	mu      sync.Mutex
+	files   map[string]string
+	err     error
+	renders []string
+}
+
+func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
+
+func (r *repository) Fetch(context.Context) (unit.Snapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return unit.Snapshot{}, r.err
+	}
+	b, err := json.Marshal(r.files)
+	files := tree(maps.Clone(r.files))
+	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: "main", Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Tree: files}, err
+}
+
+type tree map[string]string
+
+func (t tree) Entries(context.Context, unit.Hash) ([]unit.TreeEntry, error) {
+	var out []unit.TreeEntry
+	for name, text := range t {
+		out = append(out, unit.TreeEntry{Name: name, Mode: unit.ModeRegular, Hash: hashOf(text)})
+	}
+	return out, nil
+}
+
+func (t tree) Blob(context.Context, unit.Hash, int64) ([]byte, error) {
+	return nil, errors.New("nothing reads blobs here")
+}
+
+func (r *repository) Version() string { return "test" }
+
+func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rendered, error) {
+	r.mu.Lock()
+	r.renders = append(r.renders, q.Path)
+	r.mu.Unlock()
+	text, ok := q.Snapshot.Tree.(tree)[q.Path]
+	read := unit.Read{Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: hashOf(text)}
+	if !ok {
+		read = unit.Read{Kind: unit.ReadMissing}
+	}
+	reads := unit.ReadSet{Paths: map[string]unit.Read{q.Path: read}, Renderer: "test"}
+	if !ok {
+		return unit.Rendered{}, &unit.RenderError{File: q.Path, Message: q.Path + ": not there", Reads: reads}
+	}
+	out := unit.Rendered{Path: q.Path, Reads: reads}
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		var u unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
+			return unit.Rendered{}, &unit.RenderError{File: q.Path, Message: q.Path + ": " + err.Error(), Reads: reads}
+		}
+		if len(u.Object) == 0 {
+			continue
+		}
+		b, err := fleet.Canonical(u.Object)
+		if err != nil {
+			return unit.Rendered{}, err
+		}
+		gvk := u.GroupVersionKind()
+		out.Objects = append(out.Objects, unit.Object{JSON: b, Ref: fleet.ObjectRef{
+			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}})
+	}
+	return out, nil
+}
+
+// cluster is an API server in memory, and the eyes on it. It holds what was
+// applied, and refuses objects with data.refuse.
+type cluster struct {
+	mu      sync.Mutex
+	objects map[fleet.ObjectRef]live
+	uids    int
+	sent    int
+	seen    func(watch.Event)
+}
+
+type live struct {
+	uid, content string
+	app          fleet.AppName
+}
+
+func key(r fleet.ObjectRef) fleet.ObjectRef { r.Version = ""; return r }
+
+func (c *cluster) Scope(objects []unit.Object, ns string) ([]unit.Object, error) {
+	out := slices.Clone(objects)
+	for i, o := range out {
+		if o.Ref.Namespace == "" && o.Ref.Kind != "Namespace" {
+			out[i].Ref.Namespace = ns
+		}
+	}
+	return out, nil
+}
+
+func (c *cluster) Resource(fleet.ObjectRef) (schema.GroupVersionResource, error) {
+	return schema.GroupVersionResource{}, nil
+}
+
+func refused(o unit.Object) error {
+	if strings.Contains(string(o.JSON), `"refuse"`) {
+		return &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server does not like it")}
+	}
+	return nil
+}
+
+func (c *cluster) Check(_ context.Context, _ fleet.AppName, objects []unit.Object) error {
+	for _, o := range objects {
+		if err := refused(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Object) (done []apply.Applied, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range objects {
+		c.sent++
+		if rerr := refused(o); rerr != nil {
+			err = errors.Join(err, rerr)
+			continue
+		}
+		now, ok := c.objects[key(o.Ref)]
+		if !ok {
+			c.uids++
+			now.uid = fmt.Sprint("uid-", c.uids)
+		}
+		now.content, now.app = string(o.JSON), app
+		c.objects[key(o.Ref)] = now
+		done = append(done, apply.Applied{Object: o, UID: now.uid, Fingerprint: now.content})
+	}
+	return done, err
+}
+
+func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta, _ []byte) ([]fleet.Change, error) {
+	var out []fleet.Change
+	for _, o := range d.Apply {
+		out = append(out, fleet.Change{Object: o.Ref, Action: fleet.Create})
+	}
+	for _, it := range d.Prune {
+		out = append(out, fleet.Change{Object: it.Ref, Action: fleet.Prune})
+	}
+	return out, nil
+}
+
+func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, it := range items {
+		if c.objects[key(it.Ref)].uid == it.UID {
+			delete(c.objects, key(it.Ref))
+		}
+	}
+	return items, nil
+}
+
+func (c *cluster) Get(_ context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.objects[key(ref)]
+	if !ok {
+		return nil, fleet.NotFound("not there")
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON([]byte(o.content)); err != nil {
+		return nil, err
+	}
+	u.SetLabels(map[string]string{inventory.AppLabel: o.app.Name, inventory.NamespaceLabel: o.app.Namespace})
+	u.SetUID("")
+	return u, nil
+}
+
+func (c *cluster) Heal(ctx context.Context, app fleet.AppName, o unit.Object, _ *unstructured.Unstructured) (apply.Applied, error) {
+	done, err := c.Apply(ctx, app, []unit.Object{o})
+	if err != nil {
+		return apply.Applied{}, err
+	}
+	return done[0], nil
+}
+
+func (c *cluster) Fingerprint(*unstructured.Unstructured) string { return "looked at" }
+
+func (c *cluster) Watch(context.Context, fleet.ObjectRef, schema.GroupVersionResource) {}
+func (c *cluster) Synced(context.Context, fleet.ObjectRef) error                       { return nil }
+func (c *cluster) Blind(fleet.ObjectRef) error                                         { return nil }
+func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.objects[key(ref)]
+	return watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}, ok
+}
+
+// edit changes an object behind the agent's back; an empty content deletes it.
+func (c *cluster) edit(ref fleet.ObjectRef, content string) {
+	c.mu.Lock()
+	o := c.objects[key(ref)]
+	o.content = content
+	c.objects[key(ref)] = o
+	if content == "" {
+		delete(c.objects, key(ref))
+	}
+	c.mu.Unlock()
+	c.seen(watch.Event{Ref: ref, Gone: content == ""})
+}
+
+func (c *cluster) content(ref fleet.ObjectRef) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.objects[key(ref)].content
+}
+
+// memory keeps everything as JSON, as the real one does.
+type memory struct {
+	mu   sync.Mutex
+	apps map[fleet.AppName][]byte
+	docs map[string][]byte
+	err  error
+}
+
+func (m *memory) LoadApps(context.Context) ([]state.App, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []state.App
+	for _, b := range m.apps {
+		var a state.App
+		if err := json.Unmarshal(b, &a); err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func (m *memory) SaveApp(_ context.Context, a state.App) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, err := json.Marshal(a)
+	if m.err != nil {
+		return m.err
+	}
+	m.apps[a.Name] = b
+	return err
+}
+
+func (m *memory) DeleteApp(_ context.Context, n fleet.AppName) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.apps, n)
+	return nil
+}
+
+func (m *memory) Load(_ context.Context, name string, v any) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, ok := m.docs[name]
+	if !ok {
+		return false, nil
+	}
+	return true, json.Unmarshal(b, v)
+}
+
+func (m *memory) Save(_ context.Context, name string, v any) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, err := json.Marshal(v)
+	m.docs[name] = b
+	return err
+}
+
+// told is where the engine's reports and records go.
+type told struct {
+	mu        sync.Mutex
+	moved     chan struct{}
+	apps      map[fleet.AppName]fleet.AppStatus
+	objects   map[fleet.AppName]v1alpha1.AppStatus
+	confirmed map[fleet.AppName]string
+}
+
+func (t *told) note(f func()) {
+	t.mu.Lock()
+	f()
+	t.mu.Unlock()
+	select {
+	case t.moved <- struct{}{}:
+	default:
+	}
+}
+
+func (t *told) Changed(s fleet.AppStatus) { t.note(func() { t.apps[s.Name()] = s }) }
+func (t *told) Gone(a fleet.AppName)      { t.note(func() { delete(t.apps, a) }) }
+func (t *told) SignPlan(p fleet.Plan) (fleet.SignedPlan, error) {
+	b, err := json.Marshal(p)
+	return fleet.SignedPlan{Plan: b}, err
+}
+
+func (t *told) Status(_ context.Context, app fleet.AppName, s v1alpha1.AppStatus) error {
+	t.note(func() { t.objects[app] = s })
+	return nil
+}
+func (t *told) Root(context.Context, fleet.AppName, string) error { return nil }
+func (t *told) Event(fleet.AppName, bool, string, string)         { t.note(func() {}) }
+func (t *told) Confirmed(app fleet.AppName) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.confirmed[app]
+}
+
+// spoke is an engine among fakes.
+type spoke struct {
+	t       *testing.T
+	repo    *repository
+	cluster *cluster
+	memory  *memory
+	told    *told
+	engine  *reconcile.Engine
+	cfg     reconcile.Config
+	now     time.Time
+	stop    func() error
+	ended   func() error // waits until the engine ends by itself
+}
+
+func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config)) *spoke {
+	t.Helper()
+	s := &spoke{
+		t: t, repo: &repository{files: files}, now: time.Now(),
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}},
+		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
+		cfg: reconcile.Config{
+			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root", Poll: time.Hour,
+			Guard: inventory.DefaultGuard, MaskKey: []byte("key"), Workers: 4,
+		},
+	}
+	if adapt != nil {
+		adapt(&s.cfg)
+	}
+	s.start()
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil && !errors.Is(err, fleet.ErrConflict) {
+			t.Errorf("the engine ended with %v", err)
+		}
+	})
+	return s
+}
+
+// start starts the engine, anew after a stop.
+func (s *spoke) start() {
+	s.t.Helper()
+	s.told = &told{moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
+		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{}}
+	s.engine = reconcile.New(s.cfg, reconcile.Parts{
+		Source: s.repo, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
+		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },
+	}, slog.New(slog.DiscardHandler))
+	s.cluster.seen = s.engine.Seen
+	ctx, cancel := context.WithCancel(s.t.Context())
+	if err := s.engine.Load(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.engine.Run(ctx) }()
+	s.ended = sync.OnceValue(func() error { return <-done })
+	s.stop = func() error { cancel(); return s.ended() }
+}
+
+// push changes files of the repository; an empty text removes one.
+func (s *spoke) push(files map[string]string) {
+	s.repo.mu.Lock()
+	for name, text := range files {
+		s.repo.files[name] = text
+		if text == "" {
+			delete(s.repo.files, name)
+		}
+	}
+	s.repo.mu.Unlock()
+	s.engine.GitPushed("")
+}
+
+func app(name string) fleet.AppName { return fleet.AppName{Namespace: "capstan-system", Name: name} }
+
+// until waits for an app's status to be as described.
+func (s *spoke) until(name, what string, ok func(fleet.AppStatus) bool) fleet.AppStatus {
+	s.t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		s.told.mu.Lock()
+		status := s.told.apps[app(name)]
+		s.told.mu.Unlock()
+		if ok(status) {
+			return status
+		}
+		select {
+		case <-s.told.moved:
+		case <-limit:
+			s.t.Fatalf("%s: not %s: %+v", name, what, status)
+		}
+	}
+}
+
+func (s *spoke) synced(name string) fleet.AppStatus {
+	s.t.Helper()
+	return s.until(name, "synced", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Digest != "" })
+}
+
+func (s *spoke) because(name, reason string) fleet.AppStatus {
+	s.t.Helper()
+	return s.until(name, reason, func(a fleet.AppStatus) bool { return a.Reason == reason })
+}
+
+func (s *spoke) gone(name string) {
+	s.t.Helper()
+	s.until(name, "gone", func(a fleet.AppStatus) bool { return a.App == "" })
+}
