@@ -33,7 +33,8 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold notices back
 	out := http.NewResponseController(w)
 	send := func(text string) bool {
-		_ = out.SetWriteDeadline(time.Now().Add(streamQuiet)) // as in readBody
+		// It holds until the next write, which comes sooner. As in readBody, a recorder has none.
+		_ = out.SetWriteDeadline(time.Now().Add(2 * streamQuiet))
 		_, err := io.WriteString(w, text)
 		return err == nil && out.Flush() == nil
 	}

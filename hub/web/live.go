@@ -113,7 +113,8 @@ func (st *stream) send(event string, data []byte) error {
 		}
 		b.WriteByte('\n')
 	}
-	_ = st.c.SetWriteDeadline(time.Now().Add(liveQuiet)) // a recorder in a test has none
+	// It holds until the next write, which comes sooner. A recorder in a test has none.
+	_ = st.c.SetWriteDeadline(time.Now().Add(2 * liveQuiet))
 	if _, err := st.w.Write(b.Bytes()); err != nil {
 		return err
 	}
