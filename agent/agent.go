@@ -1,0 +1,255 @@
+// Package agent wires the rooms of the spoke's agent together: it reads the
+// configuration, waits for the Lease, and runs until it is told to end or loses
+// the Lease.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/reconcile"
+	"github.com/capstan-gitops/capstan/agent/record"
+	"github.com/capstan-gitops/capstan/agent/render"
+	"github.com/capstan-gitops/capstan/agent/source"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/uplink"
+	"github.com/capstan-gitops/capstan/agent/watch"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Run runs an agent until ctx ends. It returns an error when the configuration
+// is wrong, when the Lease is lost, or when another agent is found at work.
+func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger) error {
+	cfg.setDefaults()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	policy, err := cfg.Approval.Policy(os.ReadFile)
+	if err != nil {
+		return err
+	}
+	repository, err := source.New(source.Config{
+		URL: cfg.Source.URL, Branch: cfg.Source.Branch, UsernameFile: cfg.Source.UsernameFile, PasswordFile: cfg.Source.PasswordFile,
+		BearerTokenFile: cfg.Source.TokenFile, CAFile: cfg.Source.CAFile,
+	})
+	if err != nil {
+		return err
+	}
+	var times clock
+	api, err := restConfig(cfg.Kubeconfig, &times)
+	if err != nil {
+		return err
+	}
+	a := &agent{cfg: cfg, version: agentVersion, log: log, api: api, times: &times, repository: repository}
+	a.engineConfig = reconcile.Config{
+		Cluster: cfg.Cluster.Name, Namespace: cfg.Namespace, Declared: cfg.Cluster.Labels, Assignable: cfg.Cluster.AssignableLabels,
+		RootPath: cfg.Source.Path, Poll: cfg.Source.PollInterval.Duration, Policy: policy,
+		Guard:        inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
+		AgentVersion: agentVersion, Workers: cfg.Workers,
+	}
+	stop, err := a.serveHealth()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return a.lead(ctx, a.work)
+}
+
+type agent struct {
+	cfg          Config
+	version      string
+	log          *slog.Logger
+	api          *rest.Config
+	times        *clock
+	repository   *source.Repository
+	engineConfig reconcile.Config
+	health       health
+}
+
+// keys are made at the first start and stay at the spoke.
+type keys struct {
+	Mask        []byte `json:"mask"`        // hides secret values in what leaves the spoke
+	Fingerprint []byte `json:"fingerprint"` // of live objects
+}
+
+const keysName = "capstan-keys"
+
+// work runs while this process holds the Lease.
+func (a *agent) work(ctx context.Context) error {
+	store, err := state.New(a.api, a.cfg.Namespace)
+	if err != nil {
+		return err
+	}
+	k, err := loadKeys(ctx, store)
+	if err != nil {
+		return err
+	}
+	if err := a.learnCluster(ctx); err != nil {
+		return err
+	}
+	renderer, err := render.New(render.Config{MemoryLimit: a.cfg.Render.MemoryMiB << 20, Timeout: a.cfg.Render.Timeout.Duration, Log: a.log})
+	if err != nil {
+		return err
+	}
+	defer renderer.Close()
+	return a.assemble(ctx, store, k, renderer)
+}
+
+// assemble introduces the rooms to each other and runs them.
+func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, renderer *render.Renderer) error {
+	cluster, err := apply.New(a.api, k.Fingerprint)
+	if err != nil {
+		return err
+	}
+	// The watches and the uplink call the engine, which is made after them.
+	var engine *reconcile.Engine
+	eyes, err := watch.New(a.api, k.Fingerprint, func(ev watch.Event) { engine.Seen(ev) }, a.log)
+	if err != nil {
+		return err
+	}
+	recorder, err := record.New(a.api, reconcile.ConfirmAnnotation, func(n fleet.AppName) { engine.AppSeen(n) }, a.log)
+	if err != nil {
+		return err
+	}
+	token, err := a.cfg.Hub.joinToken()
+	if err != nil {
+		return err
+	}
+	spoke := &spoke{}
+	link, err := uplink.New(uplink.Config{Token: token, Cluster: a.cfg.Cluster.Name, HeartbeatEvery: a.cfg.Hub.Heartbeat.Duration, Log: a.log}, spoke, vault{store})
+	if err != nil {
+		return err
+	}
+	cfg := a.engineConfig
+	cfg.MaskKey = k.Mask
+	engine = reconcile.New(cfg, reconcile.Parts{
+		Source: a.repository, Renderer: renderer, Cluster: cluster, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
+	}, a.log)
+	spoke.Engine = engine
+	if err := engine.Load(ctx); err != nil {
+		return err
+	}
+	a.times.saw(engine.Floor())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { recorder.Run(ctx); return nil })
+	g.Go(func() error { return engine.Run(ctx) })
+	if link.HasHub() {
+		g.Go(func() error { return link.Run(ctx) })
+	} else {
+		a.log.Info("no hub is configured: the agent works alone")
+	}
+	a.health.ready.Store(true)
+	err = g.Wait()
+	a.health.ready.Store(false)
+	eyes.Wait()
+	return err
+}
+
+// spoke lets the uplink know the engine that is made after it.
+type spoke struct{ *reconcile.Engine }
+
+var _ uplink.Spoke = (*spoke)(nil)
+
+// vault keeps the uplink's credentials in a Secret.
+type vault struct{ store *state.Store }
+
+var _ uplink.Vault = vault{}
+
+const uplinkName = "capstan-uplink"
+
+func (v vault) Load(ctx context.Context) (uplink.Kept, error) {
+	var k uplink.Kept
+	_, err := v.store.Load(ctx, uplinkName, &k)
+	return k, err
+}
+
+func (v vault) Save(ctx context.Context, k uplink.Kept) error {
+	return v.store.Save(ctx, uplinkName, k)
+}
+
+func loadKeys(ctx context.Context, store *state.Store) (keys, error) {
+	var k keys
+	found, err := store.Load(ctx, keysName, &k)
+	if err != nil || found {
+		return k, err
+	}
+	k = keys{Mask: make([]byte, 32), Fingerprint: make([]byte, 32)}
+	_, _ = rand.Read(k.Mask) // crypto/rand never fails
+	_, _ = rand.Read(k.Fingerprint)
+	return k, store.Save(ctx, keysName, k)
+}
+
+// learnCluster asks once for what identifies the cluster.
+func (a *agent) learnCluster(ctx context.Context) error {
+	core, err := typedcorev1.NewForConfig(a.api)
+	if err != nil {
+		return err
+	}
+	system, err := core.Namespaces().Get(ctx, "kube-system", metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("the cluster's identity, the uid of namespace kube-system: %w", err)
+	}
+	a.engineConfig.UID = string(system.UID)
+	disco, err := discovery.NewDiscoveryClientForConfig(a.api)
+	if err != nil {
+		return err
+	}
+	var v *version.Info
+	if v, err = disco.ServerVersion(); err != nil {
+		return fmt.Errorf("the API server's version: %w", err)
+	}
+	a.engineConfig.KubernetesVersion = v.GitVersion
+	return nil
+}
+
+func restConfig(kubeconfig string, times *clock) (*rest.Config, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fleet.WithHint(fmt.Errorf("no way to the API server: %w", err),
+			"run the agent in a pod with its ServiceAccount, or name a file with --kubeconfig")
+	}
+	cfg.QPS = -1 // the API server's own flow control is the limit
+	cfg.UserAgent = "capstan-agent"
+	cfg.Wrap(times.wrap)
+	return cfg, nil
+}
+
+// health is what the probes are told.
+type health struct{ ready atomicBool }
+
+func (a *agent) serveHealth() (func(), error) {
+	if a.cfg.Listen == "" {
+		return func() {}, nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !a.health.ready.Load() {
+			http.Error(w, "waiting for the Lease", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return serve(a.cfg.Listen, mux, a.log)
+}
+
+// errLeaseLost ends the process: what it began may be going on elsewhere.
+var errLeaseLost = errors.New("the Lease was lost to another agent")
+
+const shutdownTimeout = 5 * time.Second

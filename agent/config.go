@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Config is the agent's configuration. What protects this cluster (approval
+// rules, pinned keys, declared labels) is here and nowhere else: neither Git
+// nor the hub can take it away.
+type Config struct {
+	Cluster  ClusterConfig `json:"cluster"`
+	Source   SourceConfig  `json:"source"`
+	Hub      HubConfig     `json:"hub,omitzero"`
+	Approval gate.Config   `json:"approval,omitzero"`
+	Prune    PruneConfig   `json:"prune,omitzero"`
+	Render   RenderConfig  `json:"render,omitzero"`
+
+	// Namespace is the agent's own: its state, its Lease, and the Apps that name
+	// no namespace.
+	Namespace string `json:"namespace,omitempty"`
+	// Listen is where /healthz and /readyz are served; empty: nowhere.
+	Listen string `json:"listen,omitempty"`
+	// Kubeconfig is a file; empty: the pod's ServiceAccount.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// Workers is how many apps are worked on at once.
+	Workers int `json:"workers,omitempty"`
+}
+
+// ClusterConfig says which cluster this is.
+type ClusterConfig struct {
+	Name string `json:"name"`
+	// Labels are declared: the hub can't change them.
+	Labels map[string]string `json:"labels,omitempty"`
+	// AssignableLabels are the keys the hub may assign here.
+	AssignableLabels []string `json:"assignableLabels,omitempty"`
+}
+
+// SourceConfig says where the repository is and how to read it.
+type SourceConfig struct {
+	URL          string          `json:"url"`
+	Branch       string          `json:"branch,omitempty"`
+	Path         string          `json:"path"` // the root path
+	PollInterval metav1.Duration `json:"pollInterval,omitempty"`
+	UsernameFile string          `json:"usernameFile,omitempty"`
+	PasswordFile string          `json:"passwordFile,omitempty"`
+	TokenFile    string          `json:"tokenFile,omitempty"` // a bearer token, instead of the two
+	CAFile       string          `json:"caFile,omitempty"`
+}
+
+// HubConfig says how to reach the hub. Without it the agent works alone.
+type HubConfig struct {
+	// TokenFile holds a join token. It may go away once the agent has joined.
+	TokenFile string          `json:"tokenFile,omitempty"`
+	Heartbeat metav1.Duration `json:"heartbeat,omitempty"`
+}
+
+// PruneConfig bounds what may be pruned without a confirmation.
+type PruneConfig struct {
+	MaxObjects int `json:"maxObjects,omitempty"`
+	MaxPercent int `json:"maxPercent,omitempty"`
+}
+
+// RenderConfig bounds the worker that renders.
+type RenderConfig struct {
+	MemoryMiB int64           `json:"memoryMiB,omitempty"`
+	Timeout   metav1.Duration `json:"timeout,omitempty"`
+}
+
+// ParseConfig reads a configuration file. Unknown fields are errors. name is
+// used in messages.
+func ParseConfig(name string, data []byte) (Config, error) {
+	var c Config
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return Config{}, fleet.WithHint(fleet.Invalid("%s: %s", name, strings.TrimPrefix(err.Error(), "error unmarshaling JSON: ")),
+			"docs/agent.md lists every field")
+	}
+	return c, nil
+}
+
+// Override takes single values from the environment: CAPSTAN_AGENT_<FIELD>.
+func (c *Config) Override(lookup func(string) (string, bool)) error {
+	for name, field := range map[string]*string{
+		"CLUSTER_NAME": &c.Cluster.Name, "SOURCE_URL": &c.Source.URL, "SOURCE_BRANCH": &c.Source.Branch, "SOURCE_PATH": &c.Source.Path,
+		"HUB_TOKEN_FILE": &c.Hub.TokenFile, "NAMESPACE": &c.Namespace, "LISTEN": &c.Listen, "KUBECONFIG": &c.Kubeconfig,
+	} {
+		if v, ok := lookup("CAPSTAN_AGENT_" + name); ok {
+			*field = v
+		}
+	}
+	if v, ok := lookup("CAPSTAN_AGENT_SOURCE_POLL_INTERVAL"); ok {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return fleet.Invalid("CAPSTAN_AGENT_SOURCE_POLL_INTERVAL: %q is not a duration like 30s", v)
+		}
+		c.Source.PollInterval.Duration = d
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Source.Branch == "" {
+		c.Source.Branch = "main"
+	}
+	if c.Source.PollInterval.Duration == 0 {
+		c.Source.PollInterval.Duration = time.Minute
+	}
+	if c.Namespace == "" {
+		c.Namespace = "capstan-system"
+	}
+	if c.Prune.MaxObjects == 0 {
+		c.Prune.MaxObjects = inventory.DefaultGuard.MaxObjects
+	}
+	if c.Prune.MaxPercent == 0 {
+		c.Prune.MaxPercent = inventory.DefaultGuard.MaxPercent
+	}
+	if c.Workers == 0 {
+		c.Workers = 16
+	}
+}
+
+// Validate checks the configuration as a whole; each error names the field.
+func (c *Config) Validate() error {
+	if err := fleet.ValidateName("cluster.name: cluster", c.Cluster.Name); err != nil {
+		return err
+	}
+	if err := fleet.ValidateName("namespace: namespace", c.Namespace); err != nil {
+		return err
+	}
+	if err := fleet.ValidateLabels(c.Cluster.Labels); err != nil {
+		return fmt.Errorf("cluster.labels: %w", err)
+	}
+	for _, k := range c.Cluster.AssignableLabels {
+		if err := fleet.ValidateLabel(k, ""); err != nil {
+			return fmt.Errorf("cluster.assignableLabels: %w", err)
+		}
+	}
+	if c.Source.URL == "" {
+		return fleet.WithHint(fleet.Invalid("source.url is not set"), "it is the repository this cluster pulls from")
+	}
+	if p := c.Source.Path; p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.HasPrefix(p, "..") {
+		return fleet.WithHint(fleet.Invalid("source.path: %q is not a path inside the repository", p), `write it like "clusters/fleet"; "." is the repository's root`)
+	}
+	if c.Source.PollInterval.Duration < time.Second {
+		return fleet.Invalid("source.pollInterval: %s is shorter than a second", c.Source.PollInterval.Duration)
+	}
+	if c.Prune.MaxObjects < 0 || c.Prune.MaxPercent < 0 || c.Prune.MaxPercent > 100 {
+		return fleet.Invalid("prune: maxObjects must not be negative, maxPercent is between 0 and 100")
+	}
+	if c.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			return fleet.WithHint(fleet.Invalid("listen: %q is not host:port", c.Listen), `write it like ":8080"`)
+		}
+	}
+	return nil
+}
+
+// joinToken reads the token, where there is one to read. A file that is gone is
+// no error: the agent may have joined long ago.
+func (c HubConfig) joinToken() (string, error) {
+	if c.TokenFile == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(c.TokenFile)
+	if os.IsNotExist(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("hub.tokenFile: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/uuid"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// leaseName is shared by Deployment and DaemonSet: one agent works on a cluster.
+const leaseName = "capstan-agent"
+
+type atomicBool = atomic.Bool
+
+// lead waits for the Lease and works while it is held. Leader election does
+// not fence: who loses the Lease ends, and what it still writes meanwhile is
+// refused by compare-and-swap.
+func (a *agent) lead(ctx context.Context, work func(context.Context) error) error {
+	leases, err := coordinationv1.NewForConfig(a.api)
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Name: leaseName, Namespace: a.cfg.Namespace},
+			Client:     leases,
+			LockConfig: resourcelock.ResourceLockConfig{Identity: fmt.Sprintf("%s-%s", host, uuid.NewUUID())},
+		},
+		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				a.log.Info("this agent leads")
+				done <- work(ctx)
+				cancel()
+			},
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	stopped := context.Cause(ctx)
+	elector.Run(ctx)
+	asked := ctx.Err() != nil
+	select {
+	case err = <-done:
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	case <-time.After(shutdownTimeout):
+		// It never led, or does not end: the process does.
+	}
+	if !asked && stopped == nil {
+		return errLeaseLost
+	}
+	return nil
+}
+
+// serve answers HTTP until the returned function is called.
+func serve(addr string, h http.Handler, log *slog.Logger) (func(), error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			log.Error("health server ended", "error", err)
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		_ = s.Shutdown(ctx) // nothing is lost with a probe
+	}, nil
+}
