@@ -1,0 +1,9 @@
+//go:build !linux || !(amd64 || arm64)
+
+package render
+
+import "errors"
+
+func confine() error { return errors.New("this platform has no system call filter") }
+
+func limitResources(uint64) {}

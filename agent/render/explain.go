@@ -1,0 +1,177 @@
+package render
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sigs.k8s.io/kustomize/kyaml/yaml"
+)
+
+// explain says in one sentence, with the repository's own paths, what
+// kustomize says in many.
+func (f *treeFS) explain(err error) error {
+	text := err.Error()
+	for _, try := range []func(string) *failure{f.explainSyntax, f.explainNoKustomization, f.explainMissing, f.explainExec} {
+		if bad := try(text); bad != nil {
+			return bad
+		}
+	}
+	if errors.Is(err, errPanic) {
+		return &failure{message: text, hint: "look at openapi: and at what changed last; kustomize build says more"}
+	}
+	bad := &failure{message: innermost(text), hint: "kustomize build on a checkout shows the same error"}
+	if k := f.lastKustomization(); k != "" {
+		bad.file = k
+		if !strings.Contains(bad.message, path.Dir(k)) {
+			bad.message = k + ": " + bad.message
+		}
+	}
+	return bad
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+): `)
+
+// explainSyntax finds the file that is not YAML.
+func (f *treeFS) explainSyntax(text string) *failure {
+	var found *failure
+	named := false
+	for _, file := range slices.Backward(f.files) {
+		bad := syntaxError(file)
+		if bad == nil {
+			continue
+		}
+		mentioned := strings.Contains(text, path.Base(file.name))
+		if found == nil || mentioned && !named {
+			found, named = bad, mentioned
+		}
+	}
+	if named || found != nil && (strings.Contains(text, "yaml") || strings.Contains(text, "YAML") || strings.Contains(text, "json")) {
+		return found
+	}
+	return nil
+}
+
+func syntaxError(file readFile) *failure {
+	switch path.Ext(file.name) {
+	case ".yaml", ".yml", ".json":
+	default:
+		if !isKustomization(file.name) {
+			return nil
+		}
+	}
+	d := yaml.NewDecoder(bytes.NewReader(file.content))
+	for {
+		var doc yaml.Node
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			continue
+		}
+		reason, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
+		if m := yamlLine.FindStringSubmatchIndex(reason); m != nil {
+			line, _ = strconv.Atoi(reason[m[2]:m[3]])
+			reason = reason[:m[0]] + reason[m[1]:]
+		}
+		return &failure{file: file.name, line: line, message: at(file.name, line) + ": not valid YAML: " + reason, hint: "mend the file: nothing of this app changes until it can be read"}
+	}
+}
+
+var noKustomization = regexp.MustCompile(`unable to find one of 'kustomization.yaml'.* in directory '([^']*)'`)
+
+func (f *treeFS) explainNoKustomization(text string) *failure {
+	all := noKustomization.FindAllStringSubmatch(text, -1)
+	if all == nil {
+		return nil
+	}
+	dir := shown(all[len(all)-1][1])
+	return &failure{file: dir, message: dir + " has no kustomization file", hint: "add a kustomization.yaml that lists the directory's resources"}
+}
+
+// explainMissing names the file that is not there and who asked for it.
+func (f *treeFS) explainMissing(text string) *failure {
+	for _, gone := range slices.Backward(f.missing) {
+		if isKustomization(gone) || !strings.Contains(text, path.Join(mount, gone)) {
+			continue
+		}
+		bad := &failure{message: gone + " is not in the repository", hint: "add the file, or take its name out of the kustomization"}
+		for _, file := range f.files {
+			if !isKustomization(file.name) {
+				continue
+			}
+			for _, name := range []string{relative(path.Dir(file.name), gone), path.Base(gone)} {
+				if line := lineOf(file.content, name); line > 0 {
+					bad.file, bad.line = file.name, line
+					bad.message = at(file.name, line) + ": " + gone + " is not in the repository"
+					return bad
+				}
+			}
+		}
+		return bad
+	}
+	return nil
+}
+
+func (f *treeFS) explainExec(text string) *failure {
+	switch {
+	case strings.Contains(text, "no 'git' program"), strings.Contains(text, `exec: "git"`):
+		return &failure{file: f.lastKustomization(), message: f.lastKustomization() + ": remote bases are refused", hint: remoteHint}
+	case strings.Contains(text, "plugins disabled"), strings.Contains(text, "function"), strings.Contains(text, "exec:"):
+		return &failure{file: f.lastKustomization(), message: f.lastKustomization() + ": plugins and functions are refused", hint: "use kustomize's built-in generators and transformers, or commit what the plugin makes"}
+	}
+	return nil
+}
+
+func (f *treeFS) lastKustomization() string {
+	for _, file := range slices.Backward(f.files) {
+		if isKustomization(file.name) {
+			return file.name
+		}
+	}
+	return ""
+}
+
+// relative writes one path as seen from a directory.
+func relative(dir, target string) string {
+	if dir == "." {
+		return target
+	}
+	up := ""
+	for dir != "." && !strings.HasPrefix(target, dir+"/") {
+		up, dir = up+"../", path.Dir(dir)
+	}
+	if dir != "." {
+		target = strings.TrimPrefix(target, dir+"/")
+	}
+	return up + target
+}
+
+const maxMessage = 600
+
+// innermost takes kustomize's frames off an error: base in base in base.
+func innermost(text string) string {
+	const recursed = "recursed accumulation of path '"
+	if i := strings.LastIndex(text, recursed); i >= 0 {
+		if _, rest, ok := strings.Cut(text[i+len(recursed):], "': "); ok {
+			text = rest
+		}
+	}
+	if _, rest, ok := strings.Cut(text, "accumulation err='"); ok {
+		if first, _, ok := strings.Cut(rest, "': must build at directory"); ok {
+			text = first
+		}
+	}
+	text = strings.ReplaceAll(text, mount+"/", "")
+	text = strings.TrimSpace(strings.ReplaceAll(text, mount, "."))
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "..."
+	}
+	return text
+}

@@ -1,0 +1,142 @@
+package render
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// kind says what a frame's body is.
+type kind byte
+
+const (
+	kindSetup   kind = iota + 1 // parent: limits, once
+	kindHello                   // worker: what it is confined by, once
+	kindJob                     // parent: render this
+	kindAskTree                 // worker: a directory's hash
+	kindAskBlob                 // worker: a file's hash, and the most it takes
+	kindAnswer                  // parent: what was asked for
+	kindOutcome                 // worker: objects, or what is wrong
+)
+
+// maxFrame bounds a frame, and so what one side can make the other keep.
+const maxFrame = 64 << 20
+
+var errFrame = errors.New("malformed frame")
+
+func writeFrame(w io.Writer, k kind, body []byte) error {
+	if len(body) > maxFrame {
+		return fmt.Errorf("frame of %d bytes is over the limit of %d", len(body), maxFrame)
+	}
+	head := make([]byte, 5, 5+len(body))
+	binary.BigEndian.PutUint32(head, uint32(len(body)))
+	head[4] = byte(k)
+	_, err := w.Write(append(head, body...))
+	return err
+}
+
+// readFrame fails with io.EOF only between frames. A length is believed as far
+// as bytes follow it.
+func readFrame(r io.Reader) (kind, []byte, error) {
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n := int64(binary.BigEndian.Uint32(head[:]))
+	if n > maxFrame {
+		return 0, nil, fmt.Errorf("%w: %d bytes", errFrame, n)
+	}
+	if n <= 64<<10 {
+		body := make([]byte, n)
+		_, err := io.ReadFull(r, body)
+		return kind(head[4]), body, noEOF(err)
+	}
+	var body bytes.Buffer
+	_, err := io.CopyN(&body, r, n)
+	return kind(head[4]), body.Bytes(), noEOF(err)
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// encoder and decoder write the bodies: varints, and bytes after their length.
+type encoder struct{ b []byte }
+
+func (e *encoder) uint(n uint64)   { e.b = binary.AppendUvarint(e.b, n) }
+func (e *encoder) bytes(p []byte)  { e.uint(uint64(len(p))); e.b = append(e.b, p...) }
+func (e *encoder) string(s string) { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
+
+func (e *encoder) strings(all []string) {
+	e.uint(uint64(len(all)))
+	for _, s := range all {
+		e.string(s)
+	}
+}
+
+// decoder keeps its first error; after it every value is zero.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail() { d.b, d.err = nil, errFrame }
+
+func (d *decoder) uint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if size <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.uint()
+	if n > uint64(len(d.b)) {
+		d.fail()
+		return nil
+	}
+	p := d.b[:n:n]
+	d.b = d.b[n:]
+	return p
+}
+
+func (d *decoder) string() string { return string(d.bytes()) }
+
+// count reads how many items follow, each of at least so many bytes: what is
+// announced, and made room for, can't be more than what is there.
+func (d *decoder) count(each int) int {
+	n := d.uint()
+	if n > uint64(len(d.b)/each) {
+		d.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) strings() []string {
+	n := d.count(1)
+	if n == 0 {
+		return nil
+	}
+	all := make([]string, 0, n)
+	for range n {
+		all = append(all, d.string())
+	}
+	return all
+}
+
+// done tells whether the whole body was understood.
+func (d *decoder) done() error {
+	if d.err == nil && len(d.b) > 0 {
+		return fmt.Errorf("%w: %d bytes too many", errFrame, len(d.b))
+	}
+	return d.err
+}

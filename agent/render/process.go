@@ -1,0 +1,185 @@
+package render
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync/atomic"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+)
+
+// process is one worker, as its parent sees it.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+
+	unconfined string // why the worker runs without a filter; "": it has one
+	peak       int64
+	used       time.Time
+	spent      bool // must not be used again
+}
+
+// startTimeout is long: a machine may be busy.
+const startTimeout = 30 * time.Second
+
+func startProcess(argv []string, memory int64) (*process, error) {
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // our own program; its life is longer than a request's
+	cmd.Env = []string{}                      // not nil: nothing of ours is for it
+	cmd.Dir = "/"
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("render worker: %w", err)
+	}
+	p := &process{cmd: cmd, in: in, out: bufio.NewReaderSize(out, 64<<10)}
+	kill := time.AfterFunc(startTimeout, p.kill)
+	defer kill.Stop()
+	if err := p.greet(memory); err != nil {
+		p.kill()
+		p.end()
+		return nil, fmt.Errorf("render worker: it did not start: %w", err)
+	}
+	return p, nil
+}
+
+func (p *process) greet(memory int64) error {
+	if err := writeFrame(p.in, kindSetup, setup{memory: uint64(memory)}.encode()); err != nil {
+		return err
+	}
+	k, b, err := readFrame(p.out)
+	if err != nil {
+		return err
+	}
+	if k != kindHello {
+		return errFrame
+	}
+	d := decoder{b: b}
+	p.unconfined = d.string()
+	return d.done()
+}
+
+func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// end lets a worker go: it leaves when its input ends, or is made to.
+func (p *process) end() {
+	_ = p.in.Close()
+	kill := time.AfterFunc(2*time.Second, p.kill)
+	defer kill.Stop()
+	_, _ = io.Copy(io.Discard, p.out)
+	_ = p.cmd.Wait()
+}
+
+// limits of one render.
+type limits struct {
+	memory  int64
+	timeout time.Duration
+}
+
+// A watchdog's verdicts.
+var (
+	errMemory  = errors.New("over its memory limit")
+	errTimeout = errors.New("over its time limit")
+)
+
+// render runs one job. Afterwards p.spent tells whether the worker is done for.
+func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (unit.Rendered, error) {
+	var verdict atomic.Pointer[error]
+	stop, watching := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watching)
+		if err := p.watch(ctx, l, stop); err != nil {
+			verdict.Store(&err)
+			p.kill()
+		}
+	}()
+	s := server{tree: q.Snapshot.Tree}
+	o, err := p.converse(ctx, &s, job{root: q.Snapshot.Root, path: q.Path, facts: q.Facts})
+	close(stop)
+	<-watching
+	p.used = time.Now()
+	p.peak = max(p.peak, peakRSS(p.cmd.Process.Pid))
+	if v := verdict.Load(); v != nil && err != nil {
+		p.spent = true
+		return p.condemned(*v, q, l)
+	}
+	switch {
+	case err != nil && s.err != nil:
+		p.spent = true
+		return unit.Rendered{}, s.err
+	case err != nil:
+		p.spent = true
+		return p.condemned(err, q, l)
+	case verdict.Load() != nil:
+		p.spent = true // killed after it had answered
+	}
+	if s.err != nil {
+		return unit.Rendered{}, fmt.Errorf("read %s at %.12s: %w", q.Path, q.Snapshot.Commit, s.err)
+	}
+	if f := o.failure; f != nil {
+		return unit.Rendered{}, &unit.RenderError{File: f.file, Line: f.line, Message: f.message, Hint: f.hint, Reads: o.reads}
+	}
+	return unit.Rendered{Path: o.path, Objects: o.objects, Reads: o.reads}, nil
+}
+
+// watch returns why the worker must go, or nil when the render is over.
+func (p *process) watch(ctx context.Context, l limits, stop <-chan struct{}) error {
+	deadline := time.NewTimer(l.timeout)
+	defer deadline.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline.C:
+			return errTimeout
+		case <-look.C:
+			rss := residentSet(p.cmd.Process.Pid)
+			p.peak = max(p.peak, rss)
+			if rss > l.memory {
+				return errMemory
+			}
+		}
+	}
+}
+
+// condemned is the error of a render whose worker did not live to answer.
+func (p *process) condemned(why error, q unit.RenderRequest, l limits) (unit.Rendered, error) {
+	bad := &unit.RenderError{Reads: wholeTree(q)}
+	const hint = "look for bases that include each other many times, for very large files, or for YAML aliases of aliases"
+	switch {
+	case errors.Is(why, context.Canceled), errors.Is(why, context.DeadlineExceeded):
+		return unit.Rendered{}, why
+	case errors.Is(why, errTimeout):
+		bad.Message, bad.Hint = fmt.Sprintf("path %s: rendering took more than %s", q.Path, l.timeout), hint
+	case errors.Is(why, errMemory):
+		bad.Message, bad.Hint = fmt.Sprintf("path %s: rendering needs more than %d MiB of memory", q.Path, l.memory>>20), hint
+	default:
+		bad.Message = fmt.Sprintf("path %s: rendering crashed", q.Path)
+		bad.Hint = hint
+	}
+	return unit.Rendered{}, bad
+}
+
+// wholeTree is the read-set of a render nobody can ask what it read: any commit
+// may mend it.
+func wholeTree(q unit.RenderRequest) unit.ReadSet {
+	return unit.ReadSet{
+		Paths:  map[string]unit.Read{"": {Kind: unit.ReadList, Mode: unit.ModeDir, Hash: q.Snapshot.Root}},
+		Labels: q.Facts.Labels, Cluster: q.Facts.Cluster, Renderer: version,
+	}
+}

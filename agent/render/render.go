@@ -1,0 +1,197 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+)
+
+// Config of a Renderer. Every zero value has a meaning.
+type Config struct {
+	Worker      []string      // a worker's command line; none: this program with WorkerArg
+	MemoryLimit int64         // bytes a worker may use; 0: 256 MiB
+	Timeout     time.Duration // of one render; 0: a minute
+	IdleAfter   time.Duration // a worker without work is ended; 0: after 5 seconds
+	Workers     int           // at the same time; 0: one
+	Log         *slog.Logger  // nil: none
+}
+
+func (c *Config) setDefaults() error {
+	if len(c.Worker) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		c.Worker = []string{self, WorkerArg}
+	}
+	if c.MemoryLimit <= 0 {
+		c.MemoryLimit = 256 << 20
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = time.Minute
+	}
+	if c.IdleAfter <= 0 {
+		c.IdleAfter = 5 * time.Second
+	}
+	if c.Workers <= 0 {
+		c.Workers = 1
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Stats count what a Renderer did.
+type Stats struct {
+	Renders int64 // finished, well or not
+	Starts  int64 // of workers
+	PeakRSS int64 // bytes, of the largest worker so far; 0 where it can't be known
+}
+
+// Renderer renders in workers. It is safe for concurrent use: requests wait for
+// a free worker.
+type Renderer struct {
+	cfg     Config
+	places  chan *place
+	closing chan struct{}
+	once    sync.Once
+
+	renders, starts, peak atomic.Int64
+	unconfined            sync.Once
+}
+
+// place is where one worker at a time runs, or none.
+type place struct {
+	mu     sync.Mutex // held while the worker works, or is ended
+	worker *process
+	idle   *time.Timer
+}
+
+// New makes a Renderer. No worker is started before there is work.
+func New(cfg Config) (*Renderer, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	r := &Renderer{cfg: cfg, places: make(chan *place, cfg.Workers), closing: make(chan struct{})}
+	for range cfg.Workers {
+		r.places <- &place{}
+	}
+	return r, nil
+}
+
+// Version says what renders, for read-sets.
+func (r *Renderer) Version() string { return version }
+
+// Stats tells what was done so far.
+func (r *Renderer) Stats() Stats {
+	return Stats{Renders: r.renders.Load(), Starts: r.starts.Load(), PeakRSS: r.peak.Load()}
+}
+
+var errClosed = errors.New("the renderer is closed")
+
+// Render renders one path. The error is a *unit.RenderError where the
+// repository is at fault; any other says that rendering itself did not work, or
+// that ctx ended.
+func (r *Renderer) Render(ctx context.Context, q unit.RenderRequest) (unit.Rendered, error) {
+	var p *place
+	select {
+	case <-ctx.Done():
+		return unit.Rendered{}, ctx.Err()
+	case <-r.closing:
+		return unit.Rendered{}, errClosed
+	case p = <-r.places:
+	}
+	defer func() { r.places <- p }()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.idle != nil {
+		p.idle.Stop()
+	}
+	return r.renderAt(ctx, p, q)
+}
+
+func (r *Renderer) renderAt(ctx context.Context, p *place, q unit.RenderRequest) (unit.Rendered, error) {
+	if err := ctx.Err(); err != nil {
+		return unit.Rendered{}, err
+	}
+	if p.worker == nil {
+		w, err := r.start()
+		if err != nil {
+			return unit.Rendered{}, err
+		}
+		p.worker = w
+	}
+	rendered, err := p.worker.render(ctx, q, limits{memory: r.cfg.MemoryLimit, timeout: r.cfg.Timeout})
+	r.renders.Add(1)
+	r.sawPeak(p.worker.peak)
+	if p.worker.spent {
+		p.worker.end()
+		p.worker = nil
+		return rendered, err
+	}
+	w := p.worker
+	p.idle = time.AfterFunc(r.cfg.IdleAfter, func() { p.endIdle(w, r.cfg.IdleAfter) })
+	return rendered, err
+}
+
+// endIdle ends a worker unless there is work again.
+func (p *place) endIdle(w *process, idle time.Duration) {
+	if !p.mu.TryLock() {
+		return
+	}
+	defer p.mu.Unlock()
+	if p.worker == w && time.Since(w.used) >= idle {
+		w.end()
+		p.worker = nil
+	}
+}
+
+func (r *Renderer) start() (*process, error) {
+	w, err := startProcess(r.cfg.Worker, r.cfg.MemoryLimit)
+	if err != nil {
+		return nil, err
+	}
+	r.starts.Add(1)
+	if w.unconfined != "" {
+		r.unconfined.Do(func() {
+			r.cfg.Log.Warn("render workers run without a system call filter", "reason", w.unconfined)
+		})
+	}
+	return w, nil
+}
+
+func (r *Renderer) sawPeak(rss int64) {
+	for {
+		old := r.peak.Load()
+		if rss <= old || r.peak.CompareAndSwap(old, rss) {
+			return
+		}
+	}
+}
+
+// Close waits for renders at work and ends the workers.
+func (r *Renderer) Close() error {
+	r.once.Do(func() {
+		close(r.closing)
+		for range r.cfg.Workers {
+			p := <-r.places
+			p.mu.Lock()
+			if p.idle != nil {
+				p.idle.Stop()
+			}
+			if p.worker != nil {
+				p.worker.end()
+				p.worker = nil
+			}
+			p.mu.Unlock()
+		}
+	})
+	return nil
+}
