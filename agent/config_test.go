@@ -1,0 +1,96 @@
+package agent_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+const whole = `
+cluster: {name: prod, labels: {env: prod}, assignableLabels: [tier]}
+source: {url: "https://git.example.com/fleet.git", branch: main, path: clusters/fleet, pollInterval: 30s}
+hub: {tokenFile: /etc/capstan/join/token}
+approval: {rules: [{apps: {matchNames: ["*/*"]}, approvers: [alice@example.com], quorum: 1}], allowedSignersFile: /etc/capstan/config/allowed_signers}
+prune: {maxObjects: 5, maxPercent: 20}
+render: {memoryMiB: 128, timeout: 10s}
+namespace: capstan-system
+listen: ":8080"
+`
+
+func TestAWholeConfigurationIsRead(t *testing.T) {
+	c, err := agent.ParseConfig("agent.yaml", []byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Cluster.Labels["env"] != "prod" || c.Source.PollInterval.Duration != 30*time.Second || c.Approval.Rules[0].Quorum != 1 || c.Prune.MaxPercent != 20 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestAMistakeIsNamed(t *testing.T) {
+	for _, tt := range []struct{ name, old, mistake, message string }{
+		{"an unknown field", "branch: main", "brunch: main", "brunch"},
+		{"a field of the wrong type", "quorum: 1", "quorum: [1]", "quorum"},
+		{"no name", "name: prod, ", "", "cluster.name"},
+		{"a name that is no DNS label", "name: prod", "name: Prod.1", "cluster.name"},
+		{"a label that is not valid", "{env: prod}", `{env: "a b"}`, "cluster.labels"},
+		{"a key that is not valid", "[tier]", `["a b"]`, "assignableLabels"},
+		{"no repository", `url: "https://git.example.com/fleet.git", `, "", "source.url"},
+		{"a path out of the repository", "clusters/fleet", "../x", "source.path"},
+		{"a poll that never ends", "30s", "1ms", "pollInterval"},
+		{"a share over all", "maxPercent: 20", "maxPercent: 120", "maxPercent"},
+		{"an address without a port", `":8080"`, "localhost", "listen"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := agent.ParseConfig("agent.yaml", []byte(strings.Replace(whole, tt.old, tt.mistake, 1)))
+			if err == nil {
+				err = c.Validate()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.message) {
+				t.Errorf("got %v, which does not name %s", err, tt.message)
+			}
+		})
+	}
+}
+
+func TestAnUnknownFieldSaysWhereToLook(t *testing.T) {
+	_, err := agent.ParseConfig("agent.yaml", []byte("sauce: {}"))
+	if err == nil || !strings.HasPrefix(err.Error(), "agent.yaml: ") || fleet.Hint(err) == "" {
+		t.Errorf("got %v, hint %q", err, fleet.Hint(err))
+	}
+}
+
+func TestTheEnvironmentOverridesTheFile(t *testing.T) {
+	c, err := agent.ParseConfig("agent.yaml", []byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"CAPSTAN_AGENT_CLUSTER_NAME": "edge", "CAPSTAN_AGENT_SOURCE_POLL_INTERVAL": "2s"}
+	lookup := func(k string) (string, bool) { v, ok := env[k]; return v, ok }
+	if err := c.Override(lookup); err != nil {
+		t.Fatal(err)
+	}
+	if c.Cluster.Name != "edge" || c.Source.PollInterval.Duration != 2*time.Second || c.Source.Branch != "main" {
+		t.Errorf("got %+v", c)
+	}
+	env["CAPSTAN_AGENT_SOURCE_POLL_INTERVAL"] = "soon"
+	if err := c.Override(lookup); err == nil {
+		t.Error("a duration that is none was taken")
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add(whole)
+	f.Add("cluster: [")
+	f.Fuzz(func(_ *testing.T, text string) {
+		if c, err := agent.ParseConfig("agent.yaml", []byte(text)); err == nil {
+			_ = c.Validate()
+		}
+	})
+}
