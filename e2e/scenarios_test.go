@@ -10,9 +10,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/e2e/stage"
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
 var programs map[build.Program]string

@@ -14,9 +14,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/capstan-gitops/capstan/e2e/process"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/capstan-gitops/capstan/e2e/process"
 )
 
 // Options says what to start.

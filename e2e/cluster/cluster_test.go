@@ -9,13 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/capstan-gitops/capstan/e2e/build"
-	"github.com/capstan-gitops/capstan/e2e/cluster"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/capstan-gitops/capstan/e2e/build"
+	"github.com/capstan-gitops/capstan/e2e/cluster"
 )
 
 // shared is the one control plane that most tests here use.

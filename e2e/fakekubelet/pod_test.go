@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/capstan-gitops/capstan/e2e/fakekubelet"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/e2e/fakekubelet"
 )
 
 func TestStepWalksAPodThroughItsLife(t *testing.T) {

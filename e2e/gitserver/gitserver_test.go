@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/capstan-gitops/capstan/e2e/gitserver"
 	"go.uber.org/goleak"
+
+	"github.com/capstan-gitops/capstan/e2e/gitserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -61,10 +61,10 @@ func NewWorkTree(ctx context.Context, cfg WorkTreeConfig) (*WorkTree, error) {
 	if _, err := w.Git(ctx, "fetch", "--quiet"); err != nil {
 		return nil, err
 	}
-	if _, err := w.Git(ctx, "rev-parse", "--verify", "--quiet", "origin/main"); err != nil {
-		return w, nil // nothing was pushed yet
+	pushed, err := w.Git(ctx, "for-each-ref", "refs/remotes/origin/main")
+	if err == nil && pushed != "" {
+		_, err = w.Git(ctx, "reset", "--quiet", "--hard", "origin/main")
 	}
-	_, err = w.Git(ctx, "reset", "--quiet", "--hard", "origin/main")
 	return w, err
 }
 

@@ -38,6 +38,7 @@ type Process struct {
 
 // Start runs spec. The child is killed when the parent ends for any reason.
 func Start(spec Spec) (*Process, error) {
+	//nolint:noctx // a child outlives the call that starts it; Kill and Terminate end it
 	cmd := exec.Command(spec.Path, spec.Args...)
 	cmd.Dir, cmd.Env = spec.Dir, spec.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}

@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/capstan-gitops/capstan/e2e/process"
 	"go.uber.org/goleak"
+
+	"github.com/capstan-gitops/capstan/e2e/process"
 )
 
 // The thread that forks is there for good.

@@ -16,8 +16,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
+
+	"github.com/capstan-gitops/capstan/e2e/build"
 )
 
 func main() {
@@ -75,7 +76,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	programs, err := d.build(ctx)
 	if err != nil {
-		return interrupted(ctx, err)
+		return errors.Join(interrupted(ctx, err), os.RemoveAll(d.dir))
 	}
 	if err := d.show(ctx, programs, spokes); err != nil {
 		if err := interrupted(ctx, err); errors.Is(err, context.Canceled) {

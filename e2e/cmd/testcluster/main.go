@@ -14,7 +14,6 @@ import (
 	"syscall"
 	_ "time/tzdata" // CronJobs with a time zone, on machines without the database
 
-	"github.com/capstan-gitops/capstan/e2e/fakekubelet"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/cli"
@@ -24,6 +23,8 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+
+	"github.com/capstan-gitops/capstan/e2e/fakekubelet"
 )
 
 const usage = "usage: testcluster etcd|apiserver|controller-manager|scheduler|fakekubelet [flags]"
