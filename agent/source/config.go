@@ -106,7 +106,7 @@ func (c *Config) auth() (githttp.AuthMethod, error) {
 		}
 		return basic, nil
 	default:
-		return nil, nil //nolint:nilnil // no credentials is not an error
+		return nil, nil // no credentials is not an error
 	}
 }
 

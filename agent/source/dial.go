@@ -36,7 +36,7 @@ func newDialer(cfg Config) (*dialer, error) {
 	if err != nil {
 		return nil, fleet.Invalid("the repository's URL can't be used")
 	}
-	// A pack travels in packets of up to 64 KiB, with progress between them.
+	// Beside the pack there are packets' headers and the list of references.
 	d := &dialer{endpoint: endpoint, caFile: cfg.CAFile, maxBytes: cfg.Limits.PackBytes + cfg.Limits.PackBytes/16 + 1<<20}
 	return d, d.refresh()
 }

@@ -3,7 +3,7 @@ package source
 import (
 	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // it is what Git names objects with
+	"crypto/sha1" // it is what Git names objects with
 	"errors"
 	"fmt"
 	"io"

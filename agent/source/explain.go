@@ -55,42 +55,42 @@ func (r *Repository) noBranch(refs *packp.AdvRefs) error {
 func (r *Repository) explain(ctx context.Context, err error) error {
 	hint := fleet.Hint(err)
 	if hint == "" {
-		err, hint = r.translate(ctx, err)
+		hint, err = r.translate(ctx, err)
 	}
 	return fleet.WithHint(fmt.Errorf("repository %s: %w", r.cfg.URL, err), hint)
 }
 
-func (r *Repository) translate(ctx context.Context, err error) (explained error, hint string) { //nolint:revive // an error that is a result, not a failure
+func (r *Repository) translate(ctx context.Context, err error) (hint string, explained error) {
+	var unexpected *plumbing.UnexpectedError // go-git's wrapping that does not unwrap
+	if errors.As(err, &unexpected) {
+		err = unexpected.Err
+	}
 	var status *githttp.Err
 	switch {
 	case errors.Is(err, transport.ErrAuthenticationRequired) && r.anonymous():
-		return fleet.Forbidden("the server asks for credentials, and none are configured"), "give the files that hold the username and the password, or the bearer token"
+		return "give the files that hold the username and the password, or the bearer token", fleet.Forbidden("the server asks for credentials, and none are configured")
 	case errors.Is(err, transport.ErrAuthenticationRequired):
-		return fleet.Forbidden("the server refuses the credentials"), "check the Secret with the username and the password or token; it may have expired. It is read again at the next fetch"
+		return "check the Secret with the username and the password or token; it may have expired. It is read again at the next fetch", fleet.Forbidden("the server refuses the credentials")
 	case errors.Is(err, transport.ErrAuthorizationFailed):
-		return fleet.Forbidden("the server does not let these credentials read the repository"), "give them read access to it"
+		return "give them read access to it", fleet.Forbidden("the server does not let these credentials read the repository")
 	case errors.Is(err, transport.ErrRepositoryNotFound):
-		return fleet.NotFound("there is no such repository"), "check the URL; many servers also answer so when credentials are missing or may not see the repository"
+		return "check the URL; many servers also answer so when credentials are missing or may not see the repository", fleet.NotFound("there is no such repository")
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
-		return fleet.NotFound("the repository is empty"), fmt.Sprintf("push a first commit to the branch %q", r.cfg.Branch)
+		return fmt.Sprintf("push a first commit to the branch %q", r.cfg.Branch), fleet.NotFound("the repository is empty")
 	case errors.Is(err, errAnswerTooLong):
-		return fleet.Invalid("the server's answer is %w", errLimit), "keep large files, and great numbers of branches and tags, out of the repository that clusters follow"
+		return "are there great numbers of branches and tags? Follow a repository without them", fleet.Invalid("%w: %w", errLimit, errAnswerTooLong)
 	case errors.Is(err, errNotShallow):
-		return fleet.Unavailable("%w", err), "use a server that supports shallow clones, as all current ones do"
+		return "use a server that supports shallow clones, as all current ones do", fleet.Unavailable("%w", err)
 	case errors.As(err, &status):
-		return fleet.Unavailable("the server answers with status %d", status.StatusCode()), "look at the Git server's log; is the URL a repository's?"
+		return "look at the Git server's log; is the URL a repository's?", fleet.Unavailable("the server answers with status %d", status.StatusCode())
 	default:
 		return r.translateNetwork(ctx, err)
 	}
 }
 
 // translateNetwork is for what happens before a server answers.
-func (r *Repository) translateNetwork(ctx context.Context, err error) (explained error, hint string) { //nolint:revive // as above
+func (r *Repository) translateNetwork(ctx context.Context, err error) (hint string, explained error) {
 	// The error of a request quotes its URL, which after a redirect is not ours.
-	var unexpected *plumbing.UnexpectedError
-	if errors.As(err, &unexpected) {
-		err = unexpected.Err
-	}
 	var request *url.Error
 	if errors.As(err, &request) {
 		err = request.Err
@@ -103,17 +103,17 @@ func (r *Repository) translateNetwork(ctx context.Context, err error) (explained
 	)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fleet.Unavailable("no complete answer within %s: %w", r.cfg.Timeout, context.DeadlineExceeded), "is the Git server up, and fast enough from here?"
+		return "is the Git server up, and fast enough from here?", fleet.Unavailable("no complete answer within %s: %w", r.cfg.Timeout, context.DeadlineExceeded)
 	case ctx.Err() != nil:
-		return ctx.Err(), "" // nobody waits for it any more
+		return "", ctx.Err() // nobody waits for it any more
 	case errors.As(err, &certificate), errors.As(err, &authority):
-		return fleet.Unavailable("the server's certificate is not trusted: %w", err), "if a private authority issued it, give the file with that authority's certificate"
+		return "if a private authority issued it, give the file with that authority's certificate", fleet.Unavailable("the server's certificate is not trusted: %w", err)
 	case errors.As(err, &dns):
-		return fleet.Unavailable("the server can't be reached: %w", err), "check the host's name in the URL, and that the cluster's DNS knows it"
+		return "check the host's name in the URL, and that the cluster's DNS knows it", fleet.Unavailable("the server can't be reached: %w", err)
 	case errors.As(err, &op):
-		return fleet.Unavailable("the server can't be reached: %w", err), "is the Git server up, and does a network policy or a proxy let the agent reach it?"
+		return "is the Git server up, and does a network policy or a proxy let the agent reach it?", fleet.Unavailable("the server can't be reached: %w", err)
 	default:
-		return fleet.Unavailable("the fetch failed: %w", err), "is the URL a Git repository's, over smart HTTP? Look at the Git server's log"
+		return "is the URL a Git repository's, over smart HTTP? Look at the Git server's log", fleet.Unavailable("the fetch failed: %w", err)
 	}
 }
 

@@ -101,6 +101,21 @@ func (o objects) reachable(commit unit.Hash) (objects, unit.Hash, error) {
 	return kept, root, nil
 }
 
+// within checks what many small fetches, each within the limits, add up to.
+func (o objects) within(limits Limits) error {
+	if len(o) > int(limits.Objects) {
+		return fmt.Errorf("%w: %d objects, at most %d are read", errLimit, len(o), limits.Objects)
+	}
+	var total int64
+	for _, each := range o {
+		total += each.size
+	}
+	if total > limits.TotalBytes {
+		return fmt.Errorf("%w: %d bytes in all, at most %d are read", errLimit, total, limits.TotalBytes)
+	}
+	return nil
+}
+
 // tree is a snapshot's unit.Tree.
 type tree struct {
 	objects objects

@@ -3,7 +3,7 @@ package source
 import (
 	"bytes"
 	"compress/zlib"
-	"crypto/sha1" //nolint:gosec // it is what a pack's checksum is made with
+	"crypto/sha1" // it is what a pack's checksum is made with
 	"encoding/binary"
 	"errors"
 	"fmt"

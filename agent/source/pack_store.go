@@ -15,8 +15,14 @@ import (
 )
 
 // unpack adds a pack's objects to those at hand, which deltas may build on.
-// Neither map is written to afterwards.
-func unpack(pack []byte, base objects) (objects, error) {
+// Neither map is written to afterwards. The parser has panicked on malformed
+// packs before; one repository's damage must not end the agent.
+func unpack(pack []byte, base objects) (all objects, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("pack: it is malformed: %v", p)
+		}
+	}()
 	store := &packStore{base: base, added: objects{}, deflate: zlib.NewWriter(io.Discard)}
 	parser, err := packfile.NewParserWithStorage(packfile.NewScanner(bytes.NewReader(pack)), store)
 	if err != nil {

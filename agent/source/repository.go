@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,6 +25,13 @@ type Repository struct {
 
 	fetching chan struct{} // holds one value while a fetch runs
 	last     state         // belongs to who fetches
+	refused  refusal       // likewise
+}
+
+// refusal is a commit over the limits. It stays so: it is not downloaded again.
+type refusal struct {
+	commit unit.Hash
+	err    error
 }
 
 // state is what the last fetch gave.
@@ -102,10 +110,17 @@ func (r *Repository) fetch(ctx context.Context) error {
 	if commit == r.last.commit && r.last.objects != nil {
 		return nil
 	}
+	if commit == r.refused.commit && r.refused.err != nil {
+		return r.refused.err
+	}
 	kept, root, err := r.bring(ctx, session, refs, commit)
 	if err != nil {
+		if errors.Is(err, errLimit) {
+			r.refused = refusal{commit: commit, err: err}
+		}
 		return err
 	}
+	r.refused = refusal{}
 	r.last = state{commit: commit, objects: kept, snapshot: unit.Snapshot{
 		RepoURL: r.cfg.URL, Ref: r.cfg.Branch, Commit: commit.String(), Root: root,
 		Tree: &tree{objects: kept, parsed: r.parsed},
@@ -119,7 +134,7 @@ func (r *Repository) fetch(ctx context.Context) error {
 func (r *Repository) bring(ctx context.Context, session transport.UploadPackSession, refs *packp.AdvRefs, commit unit.Hash) (objects, unit.Hash, error) {
 	if r.last.objects != nil {
 		kept, root, err := r.download(ctx, session, refs, commit, r.last)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || errors.Is(err, errLimit) {
 			return kept, root, err
 		}
 	}
@@ -148,6 +163,9 @@ func (r *Repository) download(ctx context.Context, session transport.UploadPackS
 		return nil, unit.Hash{}, damaged(err)
 	}
 	kept, root, err := all.reachable(commit)
+	if err == nil {
+		err = kept.within(r.cfg.Limits)
+	}
 	if err != nil {
 		return nil, unit.Hash{}, damaged(err)
 	}

@@ -1,0 +1,26 @@
+package source
+
+import "github.com/capstan-gitops/capstan/agent/unit"
+
+// What reads a stranger's bytes is fuzzed by itself, not through a server.
+var (
+	ParseTree   = parseTree
+	ParseCommit = parseCommit
+	GuardPack   = guardPack
+)
+
+// Unpack gives how many objects a pack holds.
+func Unpack(pack []byte) (int, error) {
+	all, err := unpack(pack, nil)
+	return len(all), err
+}
+
+// DefaultLimits are those of a Config that sets none.
+func DefaultLimits() Limits {
+	var l Limits
+	l.setDefaults()
+	return l
+}
+
+// Held tells how many objects a repository has in memory.
+func Held(s unit.Snapshot) int { return len(s.Tree.(*tree).objects) }
