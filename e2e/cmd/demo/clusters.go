@@ -22,7 +22,7 @@ const namespace = "capstan-system"
 // and one that lets nobody, and asks a person before anything changes.
 func (d *demo) spokes(ctx context.Context) ([]stage.SpokeConfig, error) {
 	all := []stage.SpokeConfig{
-		{Name: "dev", Labels: map[string]string{"env": "dev"}, Assignable: []string{"env"}},
+		{Name: "dev", Assignable: []string{"env"}},
 		{Name: "staging", Assignable: []string{"env"}},
 		{Name: "prod", Labels: map[string]string{"env": "prod"}, NeedsApproval: true},
 	}

@@ -80,6 +80,9 @@ func (d *demo) join(ctx context.Context, s *stage.Stage, spokes []stage.SpokeCon
 
 func (d *demo) firstApp(ctx context.Context, s *stage.Stage) error {
 	d.heading("dev is labelled env=dev: the guestbook comes by itself, out of its overlay for dev")
+	if err := d.sh(ctx, s, "capstan label cluster dev env=dev"); err != nil {
+		return err
+	}
 	if err := d.until(ctx, s, "guestbook runs on dev", app("dev", fleet.Synced, fleet.Healthy)); err != nil {
 		return err
 	}
