@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -63,22 +64,22 @@ func (c Config) Validate() error {
 	if c.DataDir == "" {
 		return fleet.WithHint(fleet.Invalid("no data directory is named"), "name one with --data-dir")
 	}
+	if c.URL != "" && !validURL(c.URL, "http", "https") {
+		return fleet.WithHint(fleet.Invalid("URL %q is not valid", c.URL), "write it as https://hub.example.com")
+	}
+	return c.validateNATS()
+}
+
+func (c Config) validateNATS() error {
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		return fleet.Invalid("TLS for NATS needs both the certificate and the key")
 	}
 	if c.NATSCA != "" && c.NATSCert == "" {
 		return fleet.Invalid("a CA for agents makes no sense without TLS for NATS")
 	}
-	for _, raw := range c.NATSURLs {
-		u, err := url.Parse(raw)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "nats" && u.Scheme != "tls" {
-			return fleet.WithHint(fleet.Invalid("NATS URL %q is not valid", raw), "write it as nats://host:4222, or tls://host:4222")
-		}
-	}
-	if c.URL != "" {
-		u, err := url.Parse(c.URL)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
-			return fleet.WithHint(fleet.Invalid("URL %q is not valid", c.URL), "write it as https://hub.example.com")
+	for _, u := range c.NATSURLs {
+		if !validURL(u, "nats", "tls") {
+			return fleet.WithHint(fleet.Invalid("NATS URL %q is not valid", u), "write it as nats://host:4222, or tls://host:4222")
 		}
 	}
 	host, _, err := net.SplitHostPort(c.NATSListen)
@@ -89,6 +90,12 @@ func (c Config) Validate() error {
 		return fleet.WithHint(fleet.Invalid("agents can't dial %q", c.NATSListen), "say how agents reach this hub with --nats-url")
 	}
 	return nil
+}
+
+// validURL takes an absolute URL of one of the schemes, without a credential.
+func validURL(raw string, schemes ...string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.Host != "" && u.User == nil && slices.Contains(schemes, u.Scheme)
 }
 
 // Run is a hub, until ctx ends.
@@ -119,7 +126,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	front, err := openFront(cfg, people)
+	front, err := openFront(ctx, cfg, people)
 	if err != nil {
 		return err
 	}
@@ -177,7 +184,7 @@ type front struct {
 }
 
 // openFront makes the handlers and listens, without answering yet.
-func openFront(cfg Config, d *desk.Desk) (*front, error) {
+func openFront(ctx context.Context, cfg Config, d *desk.Desk) (*front, error) {
 	f := &front{log: cfg.Log, url: cfg.URL}
 	file := cfg.TokenFile
 	if file == "" {
@@ -191,7 +198,8 @@ func openFront(cfg Config, d *desk.Desk) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+	var lc net.ListenConfig
+	if f.listener, err = lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
 		return nil, fmt.Errorf("listen for people: %w", err)
 	}
 	if f.url == "" {
@@ -240,7 +248,7 @@ func (f *front) handler(cfg Config, d *desk.Desk, tokens *api.TokenFile) (http.H
 func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	fmt.Fprintln(w, text) //nolint:errcheck // a probe that went away
+	fmt.Fprintln(w, text)
 }
 
 // drainTime is how long requests under way may take once the hub is to stop.
@@ -266,13 +274,15 @@ func (f *front) serve(ctx context.Context) error {
 	if err := f.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("stop: %w", err)
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve people: %w", err)
+	}
 	return nil
 }
 
 func (f *front) close() {
 	if f.server != nil {
-		f.server.Close() //nolint:errcheck // it is over
+		f.server.Close()
 	}
-	f.listener.Close() //nolint:errcheck // closed already, when it was served
+	f.listener.Close()
 }

@@ -19,8 +19,8 @@ func lock(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close() //nolint:errcheck // nothing was written
+		f.Close()
 		return nil, fleet.WithHint(fleet.Conflict("data directory %s is in use: %w", dir, err), "is another hub running?")
 	}
-	return func() { f.Close() }, nil //nolint:errcheck // nothing was written
+	return func() { f.Close() }, nil
 }

@@ -112,9 +112,15 @@ func (s *spoke) TakeIntent(_ context.Context, in fleet.Intent) error {
 func (s *spoke) Plan(app fleet.AppName) (fleet.SignedPlan, error) {
 	return fleet.SignedPlan{}, fleet.NotFound("nothing waits for %s", app)
 }
-func (s *spoke) History(fleet.AppName) ([]fleet.HistoryEntry, error) { return s.history, nil }
-func (s *spoke) Tree(fleet.AppName) ([]fleet.Object, error)          { return nil, nil }
-func (s *spoke) GitPushed(url string)                                { s.pushed <- url }
+
+func (s *spoke) History(fleet.AppName) ([]fleet.HistoryEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.history, nil
+}
+
+func (s *spoke) Tree(fleet.AppName) ([]fleet.Object, error) { return nil, nil }
+func (s *spoke) GitPushed(url string)                       { s.pushed <- url }
 
 // fakeHub is the other end, by the wire's words alone. It has no accounts: who
 // may say what is the broker's matter.
@@ -289,6 +295,13 @@ func (h *fakeHub) answer(m *nats.Msg, a wire.Message) {
 	if err != nil {
 		h.t.Error(err)
 	}
+}
+
+// set changes the hub's state.
+func (h *fakeHub) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
 }
 
 // is waits until the hub's state fulfils a condition.

@@ -207,7 +207,8 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		_ = d.last.Close() // closed already, unless it leaked
 		d.last = nil
 	}
-	c, err := net.DialTimeout(network, address, dialWithin)
+	nd := net.Dialer{Timeout: dialWithin}
+	c, err := nd.DialContext(context.Background(), network, address) // the interface has no context
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func TestANewAgentEnrolsAndReports(t *testing.T) {
 func TestAStatusThatChangesWhileAllAreCollectedWins(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(status("web", "old")), &vault{}
 	u := open(t, h.token("j1"), s, v)
-	s.onStatus = func() { u.Changed(status("web", "new")) }
+	s.onStatus = func() { u.Changed(status("web", "new")) } // before Run begins
 	begin(t, u)
 	h.is("all is reported", func() bool { return h.resent > 0 })
 	h.mu.Lock()
@@ -82,7 +82,7 @@ func TestTheKeptIntentIsHandedOutWithTheHubGone(t *testing.T) {
 
 func TestTheEpochGoesAboveWhatTheHubHasSeen(t *testing.T) {
 	h, v := newHub(t), &vault{}
-	h.epoch = 41 // the state here is from a backup
+	h.set(func() { h.epoch = 41 }) // the state here is from a backup
 	run(t, h.token("j1"), newSpoke(status("web", "well")), v)
 	h.is("it is reported", func() bool { return h.statuses["web"] == "well" })
 	if k := v.now(); k.Epoch != 42 {
@@ -140,7 +140,7 @@ func TestAfterTheLinkWasGoneTheHubKnowsTheLatest(t *testing.T) {
 
 func TestOnlyNewerIntentOfTheAcceptedHubIsTaken(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(), &vault{}
-	h.intent = fleet.Intent{Revision: 3, Labels: map[string]string{"env": "dev", "tier": "gold"}}
+	h.set(func() { h.intent = fleet.Intent{Revision: 3, Labels: map[string]string{"env": "dev", "tier": "gold"}} })
 	run(t, h.token("j1"), s, v)
 	if in := take(t, s); in.Revision != 3 || in.Labels["env"] != "dev" {
 		t.Fatalf("at connect: %+v", in)
@@ -164,7 +164,7 @@ func TestOnlyNewerIntentOfTheAcceptedHubIsTaken(t *testing.T) {
 
 func TestAHubThatWasReplacedDoesNotDeselect(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(), &vault{}
-	h.intent = fleet.Intent{Revision: 3, Labels: map[string]string{"env": "dev"}}
+	h.set(func() { h.intent = fleet.Intent{Revision: 3, Labels: map[string]string{"env": "dev"}} })
 	run(t, h.token("j1"), s, v)
 	take(t, s)
 	h.mu.Lock()
@@ -180,7 +180,7 @@ func TestAHubThatWasReplacedDoesNotDeselect(t *testing.T) {
 
 func TestJoiningAnewTakesANewKeyAndKeepsTheLabels(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(), &vault{}
-	h.intent = fleet.Intent{Revision: 3, Labels: map[string]string{"env": "dev"}}
+	h.set(func() { h.intent = fleet.Intent{Revision: 3, Labels: map[string]string{"env": "dev"}} })
 	_, stop := run(t, h.token("j1"), s, v)
 	take(t, s)
 	if err := stop(); err != nil {
@@ -231,7 +231,8 @@ func TestAnIntentThatCannotBeKeptOrTakenIsTriedAgain(t *testing.T) {
 	v.down = true
 	v.mu.Unlock()
 	h.push(fleet.Intent{Instance: "hub1", Revision: 1})
-	beats := h.beats
+	var beats int
+	h.set(func() { beats = h.beats })
 	h.is("some time passes", func() bool { return h.beats > beats+2 })
 	if len(s.taken) != 0 {
 		t.Error("it was acted on before it was kept")
@@ -247,7 +248,7 @@ func TestAnIntentThatCannotBeKeptOrTakenIsTriedAgain(t *testing.T) {
 func TestTheCredentialIsRenewed(t *testing.T) {
 	h, v := newHub(t), &vault{}
 	token := h.token("j1")
-	h.life = 2 * time.Second
+	h.set(func() { h.life = 2 * time.Second })
 	run(t, token, newSpoke(), v)
 	h.is("it asks in good time", func() bool { return h.renewals > 0 })
 	h.is("and is content then", func() bool { return h.beats > 3 })
@@ -255,8 +256,10 @@ func TestTheCredentialIsRenewed(t *testing.T) {
 
 func TestAReportTheHubWillNotTakeDoesNotHoldUpTheRest(t *testing.T) {
 	h, v := newHub(t), &vault{}
-	h.refuse["bad"] = fleet.Invalid("too many apps")
-	h.refuse["slow"] = fleet.Unavailable("later")
+	h.set(func() {
+		h.refuse["bad"] = fleet.Invalid("too many apps")
+		h.refuse["slow"] = fleet.Unavailable("later")
+	})
 	u, _ := run(t, h.token("j1"), newSpoke(status("bad", "x"), status("web", "well")), v)
 	h.is("the rest is reported", func() bool { return h.statuses["web"] == "well" && h.resent == 1 })
 	u.Changed(status("slow", "x"))
@@ -296,8 +299,10 @@ func TestQuestionsAreAnsweredInParts(t *testing.T) {
 		all = append(all, p.Data...)
 		question.ETag, question.Offset = p.ETag, len(all)
 		if parts == 1 { // the rest comes from the same answer, though it changes
+			s.mu.Lock()
 			s.history = append([]fleet.HistoryEntry{}, s.history...)
 			s.history[4999].Digest = "changed"
+			s.mu.Unlock()
 		}
 		if len(all) == p.Total {
 			if parts < 2 {

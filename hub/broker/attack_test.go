@@ -208,7 +208,10 @@ func TestTheHolderOfAJoinTokenCanOnlyEnrol(t *testing.T) {
 	}
 	for range len(subjects) + 3 {
 		select {
-		case <-refused:
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("got %v, want a permission violation", err)
+			}
 		case <-time.After(5 * time.Second):
 			t.Fatal("the server let some of it through")
 		}
