@@ -88,13 +88,13 @@ func TestFetchBringsOnlyWhatChanged(t *testing.T) {
 		t.Error("the change did not arrive")
 	}
 	read(t, got, "apps/app499/deploy.yaml")
+	// The directory of 500 entries alone is 17 KB that don't compress: only as a
+	// delta against the one we have is it less.
 	part := s.sent.Load()
 	t.Logf("everything: %d bytes, one file's change: %d bytes", whole, part)
 	if part > 5<<10 {
 		t.Errorf("one file's change cost %d bytes (everything: %d)", part, whole)
 	}
-	// The directory of 500 came as a delta; a server that is not told that we
-	// resolve those sends it whole: 500 entries of 34 bytes that don't compress.
 }
 
 func TestEarlierSnapshotsStayReadable(t *testing.T) {
@@ -271,4 +271,42 @@ func TestLimits(t *testing.T) {
 			wantError(t, err, "over the limit", "large files")
 		})
 	}
+}
+
+func TestACommitOverTheLimitsIsNotDownloadedAgain(t *testing.T) {
+	s := newGitServer(t)
+	s.write("f", "small")
+	s.push()
+	r := s.open(func(c *source.Config) { c.Limits.ObjectBytes = 1000 })
+	fetch(t, r)
+	s.write("f", strings.Repeat("large", 1000))
+	s.push()
+	_, err := r.Fetch(t.Context())
+	wantError(t, err, "over the limit", "large files")
+	packs := s.packs.Load()
+	_, err = r.Fetch(t.Context())
+	wantError(t, err, "over the limit", "large files")
+	if s.packs.Load() != packs {
+		t.Error("it was downloaded again")
+	}
+	s.write("f", "small again")
+	s.push()
+	if got := fetch(t, r); read(t, got, "f") != "small again" {
+		t.Error("the next commit did not arrive")
+	}
+}
+
+func TestSmallFetchesMayNotAddUpToMoreThanTheLimits(t *testing.T) {
+	s := newGitServer(t)
+	s.write("f0", strings.Repeat("0", 900))
+	s.push()
+	r := s.open(func(c *source.Config) { c.Limits.TotalBytes = 2500 })
+	fetch(t, r)
+	s.write("f1", strings.Repeat("1", 900))
+	s.push()
+	fetch(t, r)
+	s.write("f2", strings.Repeat("2", 900))
+	s.push()
+	_, err := r.Fetch(t.Context())
+	wantError(t, err, "over the limit", "large files")
 }
