@@ -259,8 +259,8 @@ const drainTime = 10 * time.Second
 func (f *front) serve(ctx context.Context) error {
 	f.server.BaseContext = func(net.Listener) context.Context { return ctx }
 	failed := make(chan error, 1)
-	go func() { failed <- f.server.Serve(f.listener) }()
 	f.ready.Store(true)
+	go func() { failed <- f.server.Serve(f.listener) }()
 	f.log.InfoContext(ctx, "listening for people", "listen", f.listener.Addr().String(), "url", f.url)
 	select {
 	case err := <-failed:

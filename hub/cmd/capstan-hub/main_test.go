@@ -1,0 +1,104 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program builds capstan-hub once for a test.
+func program(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "capstan-hub")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+func TestTheProgramIsSetUpByFlagsAndEnvironment(t *testing.T) {
+	bin := program(t)
+	run := func(env []string, args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, bin, args...)
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		if help := len(args) > 0 && args[0] == "--help"; (err == nil) != help {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	for _, c := range []struct {
+		env  []string
+		args []string
+		want string
+	}{
+		{nil, []string{"--help"}, "CAPSTAN_HUB_DATA_DIR"},
+		{nil, nil, "error: no data directory is named\nhint: name one with --data-dir"},
+		{[]string{"CAPSTAN_HUB_DATA_DIR=x", "CAPSTAN_HUB_NATS_LISTEN=:4222"}, nil, "hint: say how agents reach this hub with --nats-url"},
+		{[]string{"CAPSTAN_HUB_LOG_LEVEL=loud"}, nil, `error: log level "loud"`},
+		{[]string{"CAPSTAN_HUB_NATS_URL=nats://a:1,http://b:2"}, []string{"--data-dir", "x"}, `"http://b:2" is not valid`},
+		{[]string{"CAPSTAN_HUB_URL=https://one"}, []string{"--data-dir", "x", "--url", "ftp://two"}, `"ftp://two" is not valid`},
+		{nil, []string{"--data-dir", "x", "extra"}, "error:"},
+	} {
+		if got := run(c.env, c.args...); !strings.Contains(got, c.want) {
+			t.Errorf("%v %v: no %q in\n%s", c.env, c.args, c.want, got)
+		}
+	}
+}
+
+func TestTheProgramSaysWhereItIsAndEndsOnSIGTERM(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), program(t), "--data-dir", dir, "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := make([]byte, 4096)
+	n, err := stdout.Read(said)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(string(said[:n]))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/readyz", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("readyz: %s", resp.Status)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("ended with %v\n%s", err, stderr.String())
+	}
+	token, err := os.ReadFile(filepath.Join(dir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(stderr.String(), strings.TrimSpace(string(token))) {
+		t.Error("the administrator's token is in the log")
+	}
+}
