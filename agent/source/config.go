@@ -1,6 +1,7 @@
 package source
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/url"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/transport"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -84,30 +86,55 @@ func validateURL(s string) error {
 	return nil
 }
 
-// auth reads the credentials as they are now; nil is none.
-func (c *Config) auth() (githttp.AuthMethod, error) {
-	switch {
-	case c.BearerTokenFile != "":
-		token, err := readSecret(c.BearerTokenFile)
-		if err != nil {
-			return nil, err
+// credentials are what the server asks for, as the files had it at one time.
+type credentials struct{ username, password, token string }
+
+func (c *Config) credentials() (credentials, error) {
+	var got credentials
+	for _, each := range []struct {
+		file string
+		into *string
+	}{{c.UsernameFile, &got.username}, {c.PasswordFile, &got.password}, {c.BearerTokenFile, &got.token}} {
+		if each.file == "" {
+			continue
 		}
-		return &githttp.TokenAuth{Token: token}, nil
-	case c.PasswordFile != "":
-		basic := &githttp.BasicAuth{Username: "git"}
 		var err error
-		if c.UsernameFile != "" {
-			if basic.Username, err = readSecret(c.UsernameFile); err != nil {
-				return nil, err
-			}
+		if *each.into, err = readSecret(each.file); err != nil {
+			return credentials{}, err
 		}
-		if basic.Password, err = readSecret(c.PasswordFile); err != nil {
-			return nil, err
-		}
-		return basic, nil
-	default:
-		return nil, nil // no credentials is not an error
 	}
+	if got.password != "" && got.username == "" {
+		got.username = "git"
+	}
+	return got, nil
+}
+
+func (c credentials) none() bool { return c == credentials{} }
+
+// auth is nil where there are no credentials.
+func (c credentials) auth() transport.AuthMethod {
+	switch {
+	case c.token != "":
+		return &githttp.TokenAuth{Token: c.token}
+	case c.password != "":
+		return &githttp.BasicAuth{Username: c.username, Password: c.password}
+	default:
+		return nil
+	}
+}
+
+// hide takes the credentials out of a text: a server may say what it was sent.
+func (c credentials) hide(text string) string {
+	if c.none() {
+		return text
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password))
+	for _, secret := range []string{c.token, basic, c.password} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	return text
 }
 
 func readSecret(file string) (string, error) {

@@ -85,14 +85,11 @@ func (d *dialer) refresh() error {
 // session is for one fetch. go-git keeps credentials from going along when the
 // server sends us to another one; a redirect changes the session's endpoint, so
 // each has its own.
-func (d *dialer) session(auth githttp.AuthMethod) (transport.UploadPackSession, error) {
+func (d *dialer) session(auth transport.AuthMethod) (transport.UploadPackSession, error) {
 	if err := d.refresh(); err != nil {
 		return nil, err
 	}
 	endpoint := *d.endpoint
-	if auth == nil {
-		return d.client.NewUploadPackSession(&endpoint, nil)
-	}
 	return d.client.NewUploadPackSession(&endpoint, auth)
 }
 

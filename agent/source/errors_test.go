@@ -1,8 +1,10 @@
 package source_test
 
 import (
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -173,6 +175,62 @@ func TestServersThatAreNoGit(t *testing.T) {
 	}
 	_, err = r.Fetch(t.Context())
 	wantError(t, err, "the fetch failed", "smart HTTP")
+}
+
+func TestWhatAServerSaysIsShownWithoutCredentials(t *testing.T) {
+	for name, answer := range map[string]string{
+		"a page":  "<html>\n\x1b[31m%s</html>",
+		"an ERR":  "%sERR your token is %s",
+		"a long":  strings.Repeat("x", 295) + "%s",
+		"a comma": "%s, and so on",
+	} {
+		t.Run(name, func(t *testing.T) {
+			echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, pass, _ := r.BasicAuth()
+				said := strings.ReplaceAll(answer, "%s", pass+r.Header.Get("Authorization"))
+				fmt.Fprintf(w, "001e# service=git-upload-pack\n0000%04x%s", len(said)+4, said)
+			}))
+			defer echo.Close()
+			file := filepath.Join(t.TempDir(), "pass")
+			writeFile(t, file, secret)
+			r, err := source.New(source.Config{URL: echo.URL + "/fleet.git", Branch: "main", PasswordFile: file})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = r.Fetch(t.Context())
+			if err == nil {
+				t.Fatal("no error")
+			}
+			text := strings.ReplaceAll(err.Error(), "Basic ***", "") // the word alone gives nothing away
+			wantError(t, fleet.WithHint(errors.New(text), fleet.Hint(err)), "the fetch failed", "smart HTTP")
+			basic := base64.StdEncoding.EncodeToString([]byte("git:" + secret))
+			if strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, basic[:12]) || strings.Contains(text, secret[:7]) || len(text) > 450 {
+				t.Errorf("shown as %q", text)
+			}
+		})
+	}
+}
+
+func TestAServerWithoutEndIsCutOff(t *testing.T) {
+	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "001e# service=git-upload-pack\n0000")
+		for i := range 1 << 20 {
+			name := fmt.Sprintf("%040x refs/heads/b%d", i+1, i)
+			if i == 0 {
+				name += "\x00shallow"
+			}
+			if _, err := fmt.Fprintf(w, "%04x%s", len(name)+4, name); err != nil {
+				return
+			}
+		}
+	}))
+	defer endless.Close()
+	r, err := source.New(source.Config{URL: endless.URL + "/fleet.git", Branch: "main", Limits: source.Limits{PackBytes: 1000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Fetch(t.Context())
+	wantError(t, err, "over the limit", "branches")
 }
 
 func TestPrivateAuthorities(t *testing.T) {

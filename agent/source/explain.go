@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
@@ -51,23 +52,22 @@ func (r *Repository) noBranch(refs *packp.AdvRefs) error {
 }
 
 // explain says what went wrong with which repository, and what to do about it.
-// It repeats no page that the server sent: that could hold a credential.
-func (r *Repository) explain(ctx context.Context, err error) error {
+func (r *Repository) explain(ctx context.Context, with credentials, err error) error {
 	hint := fleet.Hint(err)
 	if hint == "" {
-		hint, err = r.translate(ctx, err)
+		hint, err = r.translate(ctx, with, err)
 	}
 	return fleet.WithHint(fmt.Errorf("repository %s: %w", r.cfg.URL, err), hint)
 }
 
-func (r *Repository) translate(ctx context.Context, err error) (hint string, explained error) {
+func (r *Repository) translate(ctx context.Context, with credentials, err error) (hint string, explained error) {
 	var unexpected *plumbing.UnexpectedError // go-git's wrapping that does not unwrap
 	if errors.As(err, &unexpected) {
 		err = unexpected.Err
 	}
 	var status *githttp.Err
 	switch {
-	case errors.Is(err, transport.ErrAuthenticationRequired) && r.anonymous():
+	case errors.Is(err, transport.ErrAuthenticationRequired) && with.none():
 		return "give the files that hold the username and the password, or the bearer token", fleet.Forbidden("the server asks for credentials, and none are configured")
 	case errors.Is(err, transport.ErrAuthenticationRequired):
 		return "check the Secret with the username and the password or token; it may have expired. It is read again at the next fetch", fleet.Forbidden("the server refuses the credentials")
@@ -84,12 +84,12 @@ func (r *Repository) translate(ctx context.Context, err error) (hint string, exp
 	case errors.As(err, &status):
 		return "look at the Git server's log; is the URL a repository's?", fleet.Unavailable("the server answers with status %d", status.StatusCode())
 	default:
-		return r.translateNetwork(ctx, err)
+		return r.translateNetwork(ctx, with, err)
 	}
 }
 
 // translateNetwork is for what happens before a server answers.
-func (r *Repository) translateNetwork(ctx context.Context, err error) (hint string, explained error) {
+func (r *Repository) translateNetwork(ctx context.Context, with credentials, err error) (hint string, explained error) {
 	// The error of a request quotes its URL, which after a redirect is not ours.
 	var request *url.Error
 	if errors.As(err, &request) {
@@ -113,10 +113,22 @@ func (r *Repository) translateNetwork(ctx context.Context, err error) (hint stri
 	case errors.As(err, &op):
 		return "is the Git server up, and does a network policy or a proxy let the agent reach it?", fleet.Unavailable("the server can't be reached: %w", err)
 	default:
-		return "is the URL a Git repository's, over smart HTTP? Look at the Git server's log", fleet.Unavailable("the fetch failed: %w", err)
+		return "is the URL a Git repository's, over smart HTTP? Look at the Git server's log", fleet.Unavailable("the fetch failed: %s", plain(with.hide(err.Error())))
 	}
 }
 
-func (r *Repository) anonymous() bool {
-	return r.cfg.PasswordFile == "" && r.cfg.BearerTokenFile == ""
+// plain makes one short line of a text that may quote what a server sent.
+func plain(text string) string {
+	const long = 300
+	text = strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return ' '
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
+	if runes := []rune(text); len(runes) > long {
+		text = string(runes[:long]) + "..."
+	}
+	return text
 }

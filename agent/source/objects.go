@@ -22,12 +22,22 @@ type object struct {
 	packed []byte // zlib
 }
 
+// inflaters are kept: one is 40 KB, and a fetch reads every directory.
+var inflaters sync.Pool
+
 // inflate gives the object's content. The size was checked when it was stored.
 func (o object) inflate() ([]byte, error) {
-	z, err := zlib.NewReader(bytes.NewReader(o.packed))
+	z, ok := inflaters.Get().(io.Reader)
+	var err error
+	if ok {
+		err = z.(zlib.Resetter).Reset(bytes.NewReader(o.packed), nil)
+	} else {
+		z, err = zlib.NewReader(bytes.NewReader(o.packed))
+	}
 	if err != nil {
 		return nil, err
 	}
+	defer inflaters.Put(z)
 	content := make([]byte, o.size)
 	_, err = io.ReadFull(z, content)
 	return content, err

@@ -80,20 +80,20 @@ func (r *Repository) Fetch(ctx context.Context) (unit.Snapshot, error) {
 	case r.fetching <- struct{}{}:
 		defer func() { <-r.fetching }()
 	case <-ctx.Done():
-		return unit.Snapshot{}, r.explain(ctx, ctx.Err())
+		return unit.Snapshot{}, r.explain(ctx, credentials{}, ctx.Err())
 	}
-	if err := r.fetch(ctx); err != nil {
-		return unit.Snapshot{}, r.explain(ctx, err)
+	with, err := r.cfg.credentials()
+	if err == nil {
+		err = r.fetch(ctx, with)
+	}
+	if err != nil {
+		return unit.Snapshot{}, r.explain(ctx, with, err)
 	}
 	return r.last.snapshot, nil
 }
 
-func (r *Repository) fetch(ctx context.Context) error {
-	auth, err := r.cfg.auth()
-	if err != nil {
-		return err
-	}
-	session, err := r.dialer.session(auth)
+func (r *Repository) fetch(ctx context.Context, with credentials) error {
+	session, err := r.dialer.session(with.auth())
 	if err != nil {
 		return err
 	}
