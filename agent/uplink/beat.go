@@ -16,14 +16,17 @@ func (s *session) beat(ctx context.Context) error {
 	pause := firstPause
 	for {
 		wait := s.cfg.HeartbeatEvery
-		err := s.heartbeat(ctx)
+		var err error
+		if s.nc.IsConnected() { // else a kick will come
+			err = s.heartbeat(ctx)
+		}
 		switch {
 		case errors.Is(err, ErrSuperseded) || ctx.Err() != nil:
 			return err
-		case err != nil:
+		case err != nil && s.nc.IsConnected():
 			s.cfg.Log.WarnContext(ctx, "a heartbeat failed", errorAttrs(err)...)
 			wait, pause = min(pause, wait), min(2*pause, mostPause)
-		default:
+		case err == nil && s.nc.IsConnected():
 			pause = firstPause
 			if err := s.renew(ctx); errors.Is(err, ErrSuperseded) {
 				return err
@@ -53,7 +56,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 		report.AgentKey = s.pub
 		s.mu.Unlock()
 		report.Message = shorten(report.Message, 4*mostMessage)
-		ack, err := request[wire.HeartbeatAck](ctx, s.nc, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
+		ack, err := call[wire.HeartbeatAck](ctx, s, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
 		if err != nil {
 			return err
 		}
@@ -103,7 +106,7 @@ func (s *session) renew(ctx context.Context) error {
 	s.mu.Lock()
 	key := s.pub
 	s.mu.Unlock()
-	got, err := request[wire.Renewed](ctx, s.nc, wire.RenewSubject(s.cfg.Cluster), wire.Renew{Key: key})
+	got, err := call[wire.Renewed](ctx, s, wire.RenewSubject(s.cfg.Cluster), wire.Renew{Key: key})
 	if err != nil {
 		return err
 	}
@@ -164,7 +167,7 @@ func (s *session) post(ctx context.Context) error {
 // send sends one letter, or, with none, that all has been sent.
 func (s *session) send(ctx context.Context, epoch, seq uint64, app fleet.AppName, l *letter) error {
 	if l == nil {
-		_, err := request[wire.Ack](ctx, s.nc, wire.ResentSubject(s.cfg.Cluster), wire.Resent{Epoch: epoch})
+		_, err := call[wire.Ack](ctx, s, wire.ResentSubject(s.cfg.Cluster), wire.Resent{Epoch: epoch})
 		return err
 	}
 	r := wire.Report{Epoch: epoch, Seq: seq}
@@ -175,6 +178,6 @@ func (s *session) send(ctx context.Context, epoch, seq uint64, app fleet.AppName
 		fitted.Cluster = s.cfg.Cluster
 		r.App = &fitted
 	}
-	_, err := request[wire.Ack](ctx, s.nc, wire.StatusSubject(s.cfg.Cluster, app), r)
+	_, err := call[wire.Ack](ctx, s, wire.StatusSubject(s.cfg.Cluster, app), r)
 	return err
 }

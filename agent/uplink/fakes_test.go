@@ -144,6 +144,9 @@ type fakeHub struct {
 	reports  []string
 	resent   int
 	beats    int
+
+	mute       bool // nothing is answered
+	unanswered int
 }
 
 func newHub(t *testing.T) *fakeHub {
@@ -230,6 +233,13 @@ func (h *fakeHub) serve(m *nats.Msg) {
 	up, err := wire.ParseUp(m.Subject)
 	if err != nil || up.Cluster != "dev" || !wire.AnswersWithin(m.Reply, wire.Inbox("dev")) {
 		h.t.Errorf("%s with reply %s: %v", m.Subject, m.Reply, err)
+		return
+	}
+	if h.mute {
+		h.unanswered++
+		if up.Verb == wire.VerbHeartbeat {
+			h.beats++
+		}
 		return
 	}
 	switch up.Verb {

@@ -72,7 +72,7 @@ func (s *session) heed(ctx context.Context) error {
 // fetched gets the intent; an empty one where that fails: the next heartbeat
 // shows whether anything was missed.
 func (s *session) fetched(ctx context.Context) fleet.Intent {
-	in, err := request[wire.Intent](ctx, s.nc, wire.IntentGetSubject(s.cfg.Cluster), wire.IntentGet{})
+	in, err := call[wire.Intent](ctx, s, wire.IntentGetSubject(s.cfg.Cluster), wire.IntentGet{})
 	if err != nil {
 		s.cfg.Log.WarnContext(ctx, "can't fetch the intent", errorAttrs(err)...)
 		return fleet.Intent{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,12 +80,55 @@ type session struct {
 	// heartbeat was answered. Reports go out only while they are equal: the hub
 	// takes none of an epoch it has not heard of.
 	line, greeted atomic.Int64
+	hung          hangup
 	said          bool // the hub has answered a heartbeat of this epoch; beat's own
 
 	intents chan fleet.Intent // the latest that was pushed
 	fetch   chan struct{}     // asks for the intent to be fetched
 	kick    chan struct{}     // asks for a heartbeat now
 	asks    chan *nats.Msg
+}
+
+// hangup ends the requests that are under way when the connection is lost:
+// nobody will answer them, and what comes next is not to wait for that.
+type hangup struct {
+	mu   sync.Mutex
+	lost chan struct{}
+}
+
+func (h *hangup) line() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lost == nil {
+		h.lost = make(chan struct{})
+	}
+	return h.lost
+}
+
+func (h *hangup) up() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lost != nil {
+		close(h.lost)
+		h.lost = nil
+	}
+}
+
+// call sends a message over the line there is now, and decodes the answer.
+func call[M wire.Message](ctx context.Context, s *session, subject string, m wire.Message) (M, error) {
+	lost := s.hung.line()
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	defer func() { cancel(); <-done }()
+	go func() {
+		defer close(done)
+		select {
+		case <-lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return request[M](ctx, s.nc, subject, m)
 }
 
 func signal(c chan struct{}) {
@@ -159,7 +203,7 @@ func (s *session) join(ctx context.Context) error {
 func (s *session) dial(ctx context.Context) (nc *nats.Conn, err error) {
 	s.line.Store(1)
 	err = s.retry(ctx, "can't connect to the hub", func() error {
-		nc, err = s.connect(ctx, func() { signal(s.kick) }, func() { s.line.Add(1) })
+		nc, err = s.connect(ctx, func() { signal(s.kick) }, func() { s.line.Add(1); s.hung.up() })
 		if err != nil {
 			return dialError(refusedError(err))
 		}

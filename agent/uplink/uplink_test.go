@@ -413,3 +413,23 @@ func TestALongStatusIsCutToWhatMayTravel(t *testing.T) {
 		})
 	}
 }
+
+// A request that was under way when the link went is not waited for.
+func TestALostLinkDoesNotHoldUpTheNextOne(t *testing.T) {
+	h, v := newHub(t), &vault{}
+	u, _ := run(t, h.token("j1"), newSpoke(status("web", "well")), v)
+	h.is("it is there", func() bool { return h.resent == 1 })
+	h.set(func() { h.mute = true })
+	beats := 0
+	h.set(func() { beats = h.beats })
+	u.Changed(status("web", "worse"))
+	h.is("a heartbeat and a report are under way", func() bool { return h.beats > beats && h.unanswered > 1 })
+	h.down()
+	h.set(func() { h.mute = false })
+	began := time.Now()
+	h.up()
+	h.is("it is back", func() bool { return h.statuses["web"] == "worse" })
+	if waited := time.Since(began); waited > 6*time.Second {
+		t.Errorf("it took %s", waited)
+	}
+}
