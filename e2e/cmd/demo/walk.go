@@ -79,7 +79,7 @@ func (d *demo) join(ctx context.Context, s *stage.Stage, spokes []stage.SpokeCon
 }
 
 func (d *demo) firstApp(ctx context.Context, s *stage.Stage) error {
-	d.heading("dev is labelled env=dev: the guestbook comes by itself, out of its overlay for dev")
+	d.heading("dev gets a label: the guestbook comes by itself, out of its overlay for dev")
 	if err := d.sh(ctx, s, "capstan label cluster dev env=dev"); err != nil {
 		return err
 	}
