@@ -61,8 +61,8 @@ func (r *Repository) explain(ctx context.Context, with credentials, err error) e
 }
 
 func (r *Repository) translate(ctx context.Context, with credentials, err error) (hint string, explained error) {
-	var unexpected *plumbing.UnexpectedError // go-git's wrapping that does not unwrap
-	if errors.As(err, &unexpected) {
+	// go-git's wrapping does not unwrap by itself.
+	if unexpected, ok := errors.AsType[*plumbing.UnexpectedError](err); ok {
 		err = unexpected.Err
 	}
 	var status *githttp.Err
@@ -91,8 +91,7 @@ func (r *Repository) translate(ctx context.Context, with credentials, err error)
 // translateNetwork is for what happens before a server answers.
 func (r *Repository) translateNetwork(ctx context.Context, with credentials, err error) (hint string, explained error) {
 	// The error of a request quotes its URL, which after a redirect is not ours.
-	var request *url.Error
-	if errors.As(err, &request) {
+	if request, ok := errors.AsType[*url.Error](err); ok {
 		err = request.Err
 	}
 	var (

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
@@ -31,9 +32,7 @@ func unpack(pack []byte, base objects) (all objects, err error) {
 	if _, err := parser.Parse(); err != nil {
 		return nil, fmt.Errorf("pack: %w", err)
 	}
-	for h, o := range base {
-		store.added[h] = o
-	}
+	maps.Copy(store.added, base)
 	return store.added, nil
 }
 

@@ -150,7 +150,7 @@ func (r *Repository) download(ctx context.Context, session transport.UploadPackS
 	if err != nil {
 		return nil, unit.Hash{}, err
 	}
-	defer answer.Close()
+	defer func() { _ = answer.Close() }() // it was read to its end, or is no longer wanted
 	pack, err := readPack(demultiplex(request.Capabilities, answer), r.cfg.Limits.PackBytes)
 	if err != nil {
 		return nil, unit.Hash{}, err
