@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/selection"
@@ -27,6 +28,7 @@ type view struct {
 	kept     state.App
 	last     *outcome
 	retry    bool
+	early    bool // the last try failed, and it is too early for the next
 }
 
 func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
@@ -45,7 +47,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		a = newApp(state.App{Name: name})
 		e.apps[name] = a
 	}
-	v.kept, v.last, v.retry = a.kept, a.last, a.retry
+	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, time.Now().Before(a.notBefore)
 	a.retry = false
 	return v, true
 }
@@ -61,7 +63,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	}
 	var err error
 	switch {
-	case !v.known, v.held:
+	case !v.known, v.held, v.early:
 		// Keep what runs as it was applied.
 	case v.doubt != nil:
 		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})

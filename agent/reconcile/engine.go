@@ -77,9 +77,11 @@ type app struct {
 	look    map[fleet.ObjectRef]bool // objects a watch saw moving
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
-	extra   int      // objects that left the app and are kept, because prune is off
-	retry   bool     // a person asked for another try
-	last    *outcome // of the last render, if it is not what is applied
+	extra   int  // objects that left the app and are kept, because prune is off
+	retry   bool // a person asked for another try
+	// notBefore is when a change that failed is tried again.
+	notBefore time.Time
+	last      *outcome // of the last render, if it is not what is applied
 }
 
 // problem is why an app is not as it should be.
@@ -103,7 +105,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
 	return &Engine{
 		cfg: cfg, parts: parts, log: log,
 		root:  fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
-		work:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](time.Second, 2*time.Minute)),
+		work:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](firstRetry, lastRetry)),
 		tell:  workqueue.NewTypedDelayingQueue[fleet.AppName](),
 		poke:  make(chan struct{}, 1),
 		fatal: make(chan error, 1),
@@ -200,13 +202,31 @@ func (e *Engine) worker(ctx context.Context) {
 			}
 		case err != nil:
 			e.log.Warn("app is not settled", "app", name.String(), "error", err)
-			e.work.AddRateLimited(name)
+			e.later(name)
 		default:
 			e.work.Forget(name)
 		}
 		e.work.Done(name)
 	}
 }
+
+// later has an app tried again after a while that grows with every failure.
+// What a watch sees meanwhile is looked at, but does not bring the next try
+// forward; a new commit, new labels or a person who asks for a sync do.
+func (e *Engine) later(name fleet.AppName) {
+	pause := firstRetry << min(e.work.NumRequeues(name), 16)
+	e.mu.Lock()
+	if a := e.apps[name]; a != nil {
+		a.notBefore = time.Now().Add(min(pause, lastRetry) * 9 / 10)
+	}
+	e.mu.Unlock()
+	e.work.AddRateLimited(name)
+}
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 2 * time.Minute
+)
 
 // errOtherAgent: the Lease was lost, and somebody else writes.
 var errOtherAgent = errors.New("another agent is at work on this cluster")

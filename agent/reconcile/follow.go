@@ -63,8 +63,7 @@ func (e *Engine) fetch(ctx context.Context) bool {
 	if old == nil || old.Commit != snapshot.Commit {
 		e.log.Info("new head", "revision", string(snapshot.Revision()))
 		e.world.snapshot = &snapshot
-		e.work.Forget(e.root)
-		e.work.Add(e.root)
+		e.now(e.root)
 	} else if mended {
 		e.work.Add(e.root)
 	}
@@ -93,8 +92,7 @@ func (e *Engine) facts() unit.Facts {
 func (e *Engine) enqueueAll() {
 	add := func(name fleet.AppName) {
 		if name != e.root {
-			e.work.Forget(name)
-			e.work.Add(name)
+			e.now(name)
 		}
 	}
 	for name := range e.world.wanted {
@@ -106,6 +104,15 @@ func (e *Engine) enqueueAll() {
 	for name := range e.apps {
 		add(name)
 	}
+}
+
+// now has an app looked at at once, however often it failed. Called with e.mu held.
+func (e *Engine) now(name fleet.AppName) {
+	if a := e.apps[name]; a != nil {
+		a.notBefore = time.Time{}
+	}
+	e.work.Forget(name)
+	e.work.Add(name)
 }
 
 // revision is what is rendered now, or "".

@@ -111,12 +111,20 @@ func (e *Engine) decide(kept state.App, demands []gate.Demand) passage {
 		used[id] = true
 	}
 	e.mu.Lock()
-	approvals := e.world.self.Intent.Approvals
+	approvals, rejected := e.world.self.Intent.Approvals, e.world.self.Intent.Rejected
 	e.mu.Unlock()
 	d := gate.Decide(gate.Input{Plan: p, Demands: demands, Allowed: e.cfg.Policy.Allowed, Approvals: approvals, Used: used, Now: e.parts.Now()})
 	got := passage{open: d.Open, granted: d.Open, by: d.ApprovedBy, message: d.Message, have: d.Have, need: d.Need}
 	if !got.open && confirmOnly {
 		got.message = fmt.Sprintf("confirm with: kubectl -n %s annotate app %s %s=%s", kept.Name.Namespace, kept.Name.Name, ConfirmAnnotation, p.ID)
+	}
+	for _, r := range rejected {
+		if !got.open && r.Plan == p.ID {
+			got.message += "; rejected by " + r.By
+			if r.Why != "" {
+				got.message += ": " + r.Why
+			}
+		}
 	}
 	return got
 }

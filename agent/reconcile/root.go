@@ -227,9 +227,6 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 	if err != nil {
 		return e.failedOr(e.root, err)
 	}
-	e.mu.Lock()
-	e.enqueueAll()
-	e.mu.Unlock()
 	for name, err := range doubtful {
 		e.log.Warn("an App of the root can't be read", "app", name.String(), "error", err)
 	}
@@ -238,18 +235,33 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 		apps = append(apps, w.object)
 	}
 	slices.SortFunc(apps, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
+	// What else the root brings comes first: the apps may live in its namespaces.
+	// It waits its turn while the root can't be read or a person has to confirm.
+	var failed error
+	if released && readable {
+		failed = e.carryOthers(ctx, v, c, apps)
+		if errors.Is(failed, errOtherAgent) {
+			return failed
+		}
+	}
+	e.mu.Lock()
+	v.kept = e.apps[e.root].kept
+	e.enqueueAll()
+	e.mu.Unlock()
 	if err := e.carryApps(ctx, &v, apps, released); err != nil {
-		return e.failedOr(e.root, err)
+		return e.failedOr(e.root, errors.Join(failed, err))
 	}
 	e.strangers.Range(func(name, _ any) bool {
 		e.tell.Add(name.(fleet.AppName))
 		return true
 	})
+	return failed
+}
+
+// carryOthers takes what the root brings besides Apps through the gates.
+func (e *Engine) carryOthers(ctx context.Context, v view, c *rootContent, apps []unit.Object) error {
 	if err := e.claim(e.root, c.others); err != nil {
 		return e.failedOr(e.root, err)
-	}
-	if !released || !readable {
-		return nil // what else the root brings waits its turn
 	}
 	spec, err := fleet.Canonical(map[string]any{"source": map[string]any{"path": c.path}})
 	if err != nil {

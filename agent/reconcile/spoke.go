@@ -68,7 +68,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 	if !mapsEqual(labels, e.world.labels) {
 		e.log.Info("labels moved", "labels", labels)
 		e.world.labels = labels
-		e.work.Add(e.root)
+		e.now(e.root)
 	}
 	for name, a := range e.apps {
 		if a.kept.Pending != nil {
@@ -82,8 +82,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 		e.fetchSoon()
 		if a := e.apps[s.App]; a != nil {
 			a.retry = true
-			e.work.Forget(s.App)
-			e.work.Add(s.App)
+			e.now(s.App)
 		}
 	}
 	return nil

@@ -56,6 +56,7 @@ type Server struct {
 	refuse      atomic.Bool
 
 	pushing sync.Mutex // one push at a time, so that its refs can be told apart
+	pushed  atomic.Int64
 	hooks   hooks
 }
 
@@ -130,6 +131,9 @@ func (s *Server) SetAvailable(yes bool) { s.unavailable.Store(!yes) }
 // RefuseCredentials(true) makes the server accept nobody's password.
 func (s *Server) RefuseCredentials(yes bool) { s.refuse.Store(yes) }
 
+// LastPush is when the last push was through.
+func (s *Server) LastPush() time.Time { return time.Unix(0, s.pushed.Load()) }
+
 // SetWebhook changes what is called after a push.
 func (s *Server) SetWebhook(w Webhook) { s.hooks.set(w) }
 
@@ -181,6 +185,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.backend(w, r)
+	s.pushed.Store(time.Now().UnixNano())
 	// The client may hang up once it has its answer: the push has happened all the same.
 	after, err := s.refs(context.WithoutCancel(r.Context()), repository)
 	if err != nil {

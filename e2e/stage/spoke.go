@@ -158,6 +158,9 @@ func (p *Spoke) StartAgent() (err error) {
 	return err
 }
 
+// AgentLog is the file the agent logs to.
+func (p *Spoke) AgentLog() string { return p.spec.Log }
+
 // Agent is the running agent.
 func (p *Spoke) Agent() *process.Process { return p.agent }
 
