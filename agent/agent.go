@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -68,6 +69,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 		return err
 	}
 	defer stop()
+	a.ready.Store(true) // a standby that waits for the Lease is as it should be
 	return a.lead(ctx, a.work)
 }
 
@@ -79,7 +81,7 @@ type agent struct {
 	times        *clock
 	repository   *source.Repository
 	engineConfig reconcile.Config
-	health       health
+	ready        atomic.Bool // to lead, or leading
 }
 
 // keys are made at the first start and stay at the spoke.
@@ -91,7 +93,8 @@ type keys struct {
 const keysName = "capstan-keys"
 
 // work runs while this process holds the Lease.
-func (a *agent) work(ctx context.Context) error {
+func (a *agent) work(ctx context.Context) (err error) {
+	a.ready.Store(false) // until all rooms are at work
 	store, err := state.New(a.api, a.cfg.Namespace)
 	if err != nil {
 		return err
@@ -107,7 +110,7 @@ func (a *agent) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer renderer.Close()
+	defer func() { err = errors.Join(err, renderer.Close()) }()
 	return a.assemble(ctx, store, k, renderer)
 }
 
@@ -154,9 +157,9 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	} else {
 		a.log.Info("no hub is configured: the agent works alone")
 	}
-	a.health.ready.Store(true)
+	a.ready.Store(true)
 	err = g.Wait()
-	a.health.ready.Store(false)
+	a.ready.Store(false)
 	eyes.Wait()
 	return err
 }
@@ -230,9 +233,6 @@ func restConfig(kubeconfig string, times *clock) (*rest.Config, error) {
 	return cfg, nil
 }
 
-// health is what the probes are told.
-type health struct{ ready atomicBool }
-
 func (a *agent) serveHealth() (func(), error) {
 	if a.cfg.Listen == "" {
 		return func() {}, nil
@@ -240,8 +240,8 @@ func (a *agent) serveHealth() (func(), error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !a.health.ready.Load() {
-			http.Error(w, "waiting for the Lease", http.StatusServiceUnavailable)
+		if !a.ready.Load() {
+			http.Error(w, "starting, or ending", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -8,21 +8,17 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync/atomic"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // leaseName is shared by Deployment and DaemonSet: one agent works on a cluster.
 const leaseName = "capstan-agent"
-
-type atomicBool = atomic.Bool
 
 // lead waits for the Lease and works while it is held. Leader election does
 // not fence: who loses the Lease ends, and what it still writes meanwhile is
@@ -78,7 +74,8 @@ func (a *agent) lead(ctx context.Context, work func(context.Context) error) erro
 
 // serve answers HTTP until the returned function is called.
 func serve(addr string, h http.Handler, log *slog.Logger) (func(), error) {
-	l, err := net.Listen("tcp", addr)
+	var listen net.ListenConfig
+	l, err := listen.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

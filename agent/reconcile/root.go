@@ -115,7 +115,7 @@ func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, er
 		}
 		name, w, err := e.readApp(o)
 		if err != nil {
-			c.doubtful[name] = fmt.Errorf("App %s in %s: %w", name, r.Path, err)
+			c.doubtful[name] = fmt.Errorf("app %s in %s: %w", name, r.Path, err)
 			continue
 		}
 		c.apps[name] = w

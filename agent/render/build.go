@@ -107,7 +107,7 @@ func panicPlace(stack []byte) string {
 		}
 		name, _, _ := strings.Cut(line, "(0x")
 		name, _, _ = strings.Cut(name, "({")
-		return "in " + path.Base(name)
+		return "in " + strings.TrimSuffix(path.Base(name), "(...)")
 	}
 	return "in an unknown place"
 }

@@ -38,6 +38,11 @@ func (g *gatekeeper) check(file string, content []byte) error {
 	return checkKustomization(file, content, &k)
 }
 
+const (
+	helmRefused = "Helm charts are not rendered through kustomize"
+	helmHint    = "commit the chart's rendered manifests"
+)
+
 // checkKustomization refuses what would leave the repository, by name and line
 // where kustomize's own words would be about git or a transport.
 func checkKustomization(file string, content []byte, k *types.Kustomization) error {
@@ -46,7 +51,7 @@ func checkKustomization(file string, content []byte, k *types.Kustomization) err
 		return &failure{file: file, line: line, message: at(file, line) + ": " + message, hint: hint}
 	}
 	if len(k.HelmCharts) > 0 || len(k.HelmChartInflationGenerator) > 0 || k.HelmGlobals != nil {
-		return refuse("helm", "Helm charts are not rendered through kustomize", "commit the chart's rendered manifests")
+		return refuse("helm", helmRefused, helmHint)
 	}
 	for _, r := range slices.Concat(k.Resources, k.Bases, k.Components, k.Generators, k.Transformers, k.Validators) {
 		if isRemote(r) {

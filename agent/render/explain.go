@@ -16,6 +16,12 @@ import (
 // explain says in one sentence, with the repository's own paths, what
 // kustomize says in many.
 func (f *treeFS) explain(err error) error {
+	bad := f.diagnose(err)
+	bad.message = f.redact(bad.message)
+	return bad
+}
+
+func (f *treeFS) diagnose(err error) *failure {
 	text := err.Error()
 	for _, try := range []func(string) *failure{f.explainSyntax, f.explainNoKustomization, f.explainMissing, f.explainExec} {
 		if bad := try(text); bad != nil {
@@ -23,16 +29,55 @@ func (f *treeFS) explain(err error) error {
 		}
 	}
 	if errors.Is(err, errPanic) {
-		return &failure{message: text, hint: "look at openapi: and at what changed last; kustomize build says more"}
+		return &failure{file: f.lastKustomization(), message: f.lastKustomization() + ": " + text, hint: "look at openapi: and at what changed last; kustomize build says more"}
 	}
-	bad := &failure{message: innermost(text), hint: "kustomize build on a checkout shows the same error"}
-	if k := f.lastKustomization(); k != "" {
-		bad.file = k
-		if !strings.Contains(bad.message, path.Dir(k)) {
-			bad.message = k + ": " + bad.message
+	return f.explainRest(innermost(text))
+}
+
+var (
+	fromFile    = regexp.MustCompile(`(?s)^.*resources from '([^'\n]+)': (.*)$`)
+	incomplete  = regexp.MustCompile(`(?s)missing (\S+) in object \{\{(\S*) (\S*)\}.*`)
+	usesConfig  = regexp.MustCompile("(?s) with config: `.*`")
+	anchorNamed = regexp.MustCompile(`unknown anchor '.*' referenced`)
+)
+
+// explainRest puts the file that is most likely meant in front of what
+// kustomize says.
+func (f *treeFS) explainRest(text string) *failure {
+	bad := &failure{file: f.lastKustomization(), hint: "kustomize build on a checkout shows the same error"}
+	if m := fromFile.FindStringSubmatch(text); m != nil {
+		for _, file := range slices.Backward(f.files) {
+			if path.Base(file.name) == path.Base(m[1]) {
+				bad.file, text = file.name, m[2]
+				break
+			}
 		}
 	}
+	if m := incomplete.FindStringSubmatch(text); m != nil {
+		bad.hint = "every object needs apiVersion, kind and metadata.name"
+		text = "an object has no " + m[1]
+		if m[3] != "" {
+			text = "a " + m[3] + " has no " + m[1]
+		}
+		if m[1] == "metadata.name" && bytes.Contains(f.content(bad.file), []byte("generateName")) {
+			text += ", and metadata.generateName gives a new object each time"
+			bad.hint = "give the object a fixed metadata.name"
+		}
+	}
+	text = usesConfig.ReplaceAllString(text, "")
+	if bad.message = text; bad.file != "" && !strings.Contains(text, bad.file) {
+		bad.message = bad.file + ": " + text
+	}
 	return bad
+}
+
+func (f *treeFS) content(name string) []byte {
+	for _, file := range f.files {
+		if file.name == name {
+			return file.content
+		}
+	}
+	return nil
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
@@ -76,6 +121,7 @@ func syntaxError(file readFile) *failure {
 			continue
 		}
 		reason, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
+		reason = anchorNamed.ReplaceAllString(reason, "an alias names an anchor that is not there")
 		if m := yamlLine.FindStringSubmatchIndex(reason); m != nil {
 			line, _ = strconv.Atoi(reason[m[2]:m[3]])
 			reason = reason[:m[0]] + reason[m[1]:]
@@ -123,6 +169,8 @@ func (f *treeFS) explainExec(text string) *failure {
 	switch {
 	case strings.Contains(text, "no 'git' program"), strings.Contains(text, `exec: "git"`):
 		return &failure{file: f.lastKustomization(), message: f.lastKustomization() + ": remote bases are refused", hint: remoteHint}
+	case strings.Contains(text, "--enable-helm"):
+		return &failure{file: f.lastKustomization(), message: f.lastKustomization() + ": " + helmRefused, hint: helmHint}
 	case strings.Contains(text, "plugins disabled"), strings.Contains(text, "function"), strings.Contains(text, "exec:"):
 		return &failure{file: f.lastKustomization(), message: f.lastKustomization() + ": plugins and functions are refused", hint: "use kustomize's built-in generators and transformers, or commit what the plugin makes"}
 	}
@@ -167,6 +215,9 @@ func innermost(text string) string {
 		if first, _, ok := strings.Cut(rest, "': must build at directory"); ok {
 			text = first
 		}
+	}
+	if i := strings.LastIndex(text, "cycle detected"); i >= 0 {
+		text = text[i:]
 	}
 	text = strings.ReplaceAll(text, mount+"/", "")
 	text = strings.TrimSpace(strings.ReplaceAll(text, mount, "."))

@@ -67,7 +67,10 @@ func fillPath(template string, f facts) (string, error) {
 
 func evaluate(template, action string, f facts) (string, error) {
 	if action == ".cluster.name" {
-		return f.cluster(), nil
+		if name := f.cluster(); name != "" {
+			return name, nil
+		}
+		return "", &failure{message: "path " + strconv.Quote(template) + ": the cluster's name is not known", hint: "say which cluster to render for"}
 	}
 	if arg, ok := strings.CutPrefix(action, "label"); ok && arg != "" && strings.ContainsRune(" \t\"`", rune(arg[0])) {
 		if key, err := strconv.Unquote(strings.TrimSpace(arg)); err == nil && key != "" {

@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == probeArg {
+		probe()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -25,7 +25,7 @@ const mount = "/.capstan-repository"
 const (
 	maxFile     = 8 << 20
 	maxRead     = 64 << 20
-	maxLookups  = 200_000
+	maxLookups  = 100_000
 	maxLinks    = 32
 	maxLinkSize = 4096
 )

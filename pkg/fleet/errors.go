@@ -15,12 +15,19 @@ var (
 	ErrUnavailable = errors.New("unavailable") // a part can't be reached just now: 503
 )
 
-// Invalid, NotFound, Conflict, Forbidden and Unavailable make an error of that
-// kind whose text is the formatted one alone.
-func Invalid(format string, a ...any) error     { return newError(ErrInvalid, format, a) }
-func NotFound(format string, a ...any) error    { return newError(ErrNotFound, format, a) }
-func Conflict(format string, a ...any) error    { return newError(ErrConflict, format, a) }
-func Forbidden(format string, a ...any) error   { return newError(ErrForbidden, format, a) }
+// Invalid makes an ErrInvalid whose text is the formatted one alone.
+func Invalid(format string, a ...any) error { return newError(ErrInvalid, format, a) }
+
+// NotFound makes an ErrNotFound.
+func NotFound(format string, a ...any) error { return newError(ErrNotFound, format, a) }
+
+// Conflict makes an ErrConflict.
+func Conflict(format string, a ...any) error { return newError(ErrConflict, format, a) }
+
+// Forbidden makes an ErrForbidden.
+func Forbidden(format string, a ...any) error { return newError(ErrForbidden, format, a) }
+
+// Unavailable makes an ErrUnavailable.
 func Unavailable(format string, a ...any) error { return newError(ErrUnavailable, format, a) }
 
 func newError(kind error, format string, a []any) error {
