@@ -13,7 +13,14 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/capstan-gitops/capstan/e2e/build"
+	"github.com/capstan-gitops/capstan/e2e/cluster"
 )
 
 const (
@@ -30,15 +37,26 @@ type demo struct {
 	done chan error
 }
 
-func startDemo(t *testing.T, binary, dir string) *demo {
+// binary builds the demo once, and nothing with it.
+func binary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(build.Root(), "e2e", ".build", "demo-under-test")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+func startDemo(t *testing.T, dir, kubeconfigs string) *demo {
 	t.Helper()
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &demo{t: t, dir: dir, out: out, done: make(chan error, 1), cmd: exec.Command(binary, "--dir", dir)}
+	d := &demo{t: t, dir: dir, out: out, done: make(chan error, 1), cmd: exec.Command(binary(t), "--dir", dir)}
 	d.cmd.Stdout, d.cmd.Stderr = out, out
-	d.cmd.Env = append(os.Environ(), "DEMO_KUBECONFIGS=")
+	d.cmd.Env = append(os.Environ(), "DEMO_KUBECONFIGS="+kubeconfigs)
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,14 +78,15 @@ func (d *demo) said() string {
 	return string(b)
 }
 
-// up waits for the file that is written last.
+// up waits for the file that is written last; one may be there from before.
 func (d *demo) up() {
 	d.t.Helper()
 	deadline := time.After(upWithin)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := os.Stat(filepath.Join(d.dir, "env")); err == nil {
+		_, err := os.Stat(filepath.Join(d.dir, "env"))
+		if err == nil && strings.Contains(d.said(), "Ctrl-C ends everything") {
 			return
 		}
 		select {
@@ -139,15 +158,9 @@ func nothingRuns(t *testing.T, dir string) {
 // TestTheDemoComesUpAndGoesWithoutATrace starts a demo, kills it as a crash
 // would, and starts the next on what is left of it.
 func TestTheDemoComesUpAndGoesWithoutATrace(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "demo-program")
-	compile := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/demo")
-	compile.Dir = filepath.Join(build.Root(), "e2e")
-	if out, err := compile.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	dir := filepath.Join(t.TempDir(), "up")
 
-	d := startDemo(t, binary, dir)
+	d := startDemo(t, dir, "")
 	d.up()
 	out, err := d.sourced(t.Context(), `capstan get apps -o json && kubectl --kubeconfig "$KUBECONFIG_PROD" get namespaces &&
 		kubectl --kubeconfig "$KUBECONFIG_STAGING" version && cd "$FLEET_REPO" && git status --short --branch`)
@@ -157,7 +170,7 @@ func TestTheDemoComesUpAndGoesWithoutATrace(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^== prod waits for your approval$`).MatchString(d.said()) {
 		t.Errorf("the demo does not say that prod waits:\n%s", d.said())
 	}
-	again := startDemo(t, binary, dir)
+	again := startDemo(t, dir, "")
 	var exit *exec.ExitError
 	if err := <-again.done; !errors.As(err, &exit) || !strings.Contains(again.said(), "hint:") {
 		t.Errorf("a second demo in the same place: %v, want a refusal with a hint\n%s", err, again.said())
@@ -168,7 +181,7 @@ func TestTheDemoComesUpAndGoesWithoutATrace(t *testing.T) {
 	}
 	nothingRuns(t, dir)
 
-	d = startDemo(t, binary, dir)
+	d = startDemo(t, dir, "")
 	d.up()
 	if err := d.end(syscall.SIGTERM); err != nil {
 		t.Errorf("%v\n%s", err, d.said())
@@ -176,5 +189,60 @@ func TestTheDemoComesUpAndGoesWithoutATrace(t *testing.T) {
 	nothingRuns(t, dir)
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there: %v", dir, err)
+	}
+}
+
+// TestTheDemoUsesGivenClustersAndLeavesThemAsTheyWere also gives it one that has
+// a Capstan already.
+func TestTheDemoUsesGivenClustersAndLeavesThemAsTheyWere(t *testing.T) {
+	testcluster, err := build.Make(t.Context(), build.TestCluster, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kubeconfigs []string
+	var clients []*kubernetes.Clientset
+	for _, name := range []string{"a", "b", "c"} {
+		c, err := cluster.Start(t.Context(), cluster.Options{Binary: testcluster, Dir: filepath.Join(t.TempDir(), name), Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		rest, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, kubernetes.NewForConfigOrDie(rest))
+		kubeconfigs = append(kubeconfigs, c.Kubeconfig())
+	}
+	dir := filepath.Join(t.TempDir(), "up")
+	d := startDemo(t, dir, strings.Join(kubeconfigs, ","))
+	d.up()
+	if out, err := d.sourced(t.Context(), `echo "$KUBECONFIG_DEV"`); err != nil || strings.TrimSpace(out) != kubeconfigs[0] {
+		t.Errorf("dev is %s, want %s (%v)", out, kubeconfigs[0], err)
+	}
+	if _, err := clients[0].AppsV1().Deployments("default").Get(t.Context(), "guestbook-ui", metav1.GetOptions{}); err != nil {
+		t.Errorf("guestbook on the given cluster: %v", err)
+	}
+	if err := d.end(syscall.SIGINT); err != nil {
+		t.Errorf("%v\n%s", err, d.said())
+	}
+	for i, c := range clients {
+		if _, err := c.CoreV1().Namespaces().Get(t.Context(), "capstan-system", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("cluster %d still has the agent's namespace: %v", i, err)
+		}
+		if _, err := c.AppsV1().Deployments("default").Get(t.Context(), "guestbook-ui", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("cluster %d still has the guestbook: %v", i, err)
+		}
+	}
+
+	taken := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "capstan-system"}}
+	if _, err := clients[1].CoreV1().Namespaces().Create(t.Context(), taken, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, given := range map[string]string{"taken": strings.Join(kubeconfigs, ","), "two": strings.Join(kubeconfigs[:2], ",")} {
+		refused := startDemo(t, dir, given)
+		if err := <-refused.done; err == nil || !strings.Contains(refused.said(), "hint:") {
+			t.Errorf("%s: %v, want a refusal with a hint\n%s", name, err, refused.said())
+		}
 	}
 }
