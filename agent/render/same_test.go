@@ -22,7 +22,7 @@ var features = map[string]string{
 	"names":      "namePrefix: a-\nnameSuffix: -z\nnamespace: shop\n",
 	"labels":     "labels: [{pairs: {a: b}, includeSelectors: true}]\ncommonAnnotations: {c: d}\n",
 	"images":     "images: [{name: registry.example/guestbook, newTag: v6}]\nreplicas: [{name: guestbook-ui, count: 7}]\n",
-	"patch":      "patches:\n- patch: '[{op: replace, path: /spec/replicas, value: 9}]'\n  target: {kind: Deployment}\n- path: patch.yaml\n",
+	"patch":      "patches:\n- patch: '[{\"op\": \"replace\", \"path\": \"/spec/replicas\", \"value\": 9}]'\n  target: {kind: Deployment}\n- path: patch.yaml\n",
 	"generators": "configMapGenerator: [{name: c, files: [app.properties, k=app.properties], literals: [x=y]}, {name: e, envs: [app.properties]}]\nsecretGenerator: [{name: s, literals: [p=q]}]\n",
 	"nohash":     "configMapGenerator: [{name: c, literals: [x=y]}]\ngeneratorOptions: {disableNameSuffixHash: true, labels: {g: h}}\n",
 	"component":  "components: [../component]\n",
@@ -64,12 +64,13 @@ func TestObjectsAreWhatKustomizeMakesOfACheckout(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		target, link := strings.CutPrefix(content, linkTo)
-		err := os.Symlink(target, full)
-		if !link {
-			err = os.WriteFile(full, []byte(content), 0o644)
+		var err error
+		if target, link := strings.CutPrefix(content, linkTo); link {
+			err = os.Symlink(target, full)
+		} else {
+			err = os.WriteFile(full, []byte(content), 0o600)
 		}
-		if link && err != nil || !link && err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

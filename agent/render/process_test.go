@@ -1,0 +1,133 @@
+package render_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/render"
+)
+
+// children lists the processes whose parent this one is.
+func children(t *testing.T) []string {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []string
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		if err != nil {
+			continue // gone
+		}
+		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid()) {
+			pids = append(pids, filepath.Base(filepath.Dir(stat)))
+		}
+	}
+	return pids
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatal("never: " + what)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestOneWorkerServesABurstAndIsGoneAfterwards(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Log("no /proc: the workers themselves can't be counted here")
+	}
+	r := newRenderer(t, render.Config{IdleAfter: 200 * time.Millisecond})
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if s := r.Stats(); s.Starts != 1 || s.Renders != 10 {
+		t.Errorf("stats %+v", s)
+	}
+	eventually(t, "no child is left", func() bool { return len(children(t)) == 0 })
+	if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil {
+		t.Error(err)
+	}
+	if s := r.Stats(); s.Starts != 2 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestACancelledRenderLeavesNothingBehind(t *testing.T) {
+	r := newRenderer(t, render.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Render(ctx, ask(diamond(20), "a/n20"))
+		done <- err
+	}()
+	eventually(t, "a worker", func() bool { return r.Stats().Starts == 1 })
+	waiting, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if _, err := r.Render(waiting, ask(guestbook, devOverlay)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one that waited: %v", err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil || len(got.Objects) != 2 {
+		t.Errorf("the next render: %d objects, %v", len(got.Objects), err)
+	}
+}
+
+func TestAnObjectThatCantBeHadIsNotTheRepositorysFault(t *testing.T) {
+	r := newRenderer(t, render.Config{})
+	q := ask(guestbook, devOverlay)
+	broken := newMemTree()
+	broken.fail = errors.New("pack is damaged")
+	q.Snapshot.Tree = broken
+	if _, err := r.Render(t.Context(), q); !errors.Is(err, broken.fail) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil {
+		t.Errorf("the next render: %v", err)
+	}
+}
+
+func TestAWorkerThatDoesNotStartIsAnError(t *testing.T) {
+	for _, argv := range [][]string{{"/nonexistent/worker"}, {"/bin/true"}} {
+		r := newRenderer(t, render.Config{Worker: argv})
+		if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err == nil || !strings.Contains(err.Error(), "render worker") {
+			t.Errorf("%v: %v", argv, err)
+		}
+	}
+}
+
+func TestNothingIsRenderedAfterClose(t *testing.T) {
+	r := newRenderer(t, render.Config{})
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err == nil {
+		t.Error("rendered by a closed renderer")
+	}
+}
