@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/capstan-gitops/capstan/e2e/cluster"
 	"github.com/capstan-gitops/capstan/e2e/stage"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 const (

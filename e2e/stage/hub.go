@@ -12,13 +12,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/capstan-gitops/capstan/pkg/client"
-	"github.com/capstan-gitops/capstan/pkg/fleet"
-
 	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/e2e/cluster"
 	"github.com/capstan-gitops/capstan/e2e/gitserver"
 	"github.com/capstan-gitops/capstan/e2e/process"
+	"github.com/capstan-gitops/capstan/pkg/client"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 const (

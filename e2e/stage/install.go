@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,9 +87,7 @@ func valuesOf(kind string, doc []byte) (map[string]string, error) {
 	for name, v := range secret.Data {
 		values[name] = string(v)
 	}
-	for name, v := range secret.StringData {
-		values[name] = v
-	}
+	maps.Copy(values, secret.StringData)
 	return values, nil
 }
 

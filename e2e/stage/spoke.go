@@ -8,11 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/capstan-gitops/capstan/pkg/fleet"
-
 	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/e2e/cluster"
 	"github.com/capstan-gitops/capstan/e2e/process"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // SpokeConfig describes one spoke, as its owner would.

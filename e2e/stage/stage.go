@@ -188,8 +188,7 @@ func (s *Stage) output(ctx context.Context, stdin, program string, args ...strin
 	cmd.Env, cmd.Dir = s.environ(), s.cfg.Dir
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(out), fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), strings.Join(args, " "), err, exit.Stderr)
 	}
 	return string(out), err

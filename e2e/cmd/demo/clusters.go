@@ -7,13 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/capstan-gitops/capstan/pkg/fleet"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/capstan-gitops/capstan/e2e/stage"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 const namespace = "capstan-system"

@@ -16,9 +16,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/capstan-gitops/capstan/pkg/fleet"
-
 	"github.com/capstan-gitops/capstan/e2e/build"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 func main() {

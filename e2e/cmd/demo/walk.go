@@ -7,10 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/capstan-gitops/capstan/pkg/fleet"
-
 	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/e2e/stage"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 const (
