@@ -16,12 +16,6 @@ import (
 // explain says in one sentence, with the repository's own paths, what
 // kustomize says in many.
 func (f *treeFS) explain(err error) error {
-	bad := f.diagnose(err)
-	bad.message = f.redact(bad.message)
-	return bad
-}
-
-func (f *treeFS) diagnose(err error) *failure {
 	text := err.Error()
 	for _, try := range []func(string) *failure{f.explainSyntax, f.explainNoKustomization, f.explainMissing, f.explainExec} {
 		if bad := try(text); bad != nil {
@@ -64,7 +58,7 @@ func (f *treeFS) explainRest(text string) *failure {
 			bad.hint = "give the object a fixed metadata.name"
 		}
 	}
-	text = usesConfig.ReplaceAllString(text, "")
+	text = shorten(f.redact(usesConfig.ReplaceAllString(text, "")), maxMessage)
 	if bad.message = text; bad.file != "" && !strings.Contains(text, bad.file) {
 		bad.message = bad.file + ": " + text
 	}
@@ -220,9 +214,12 @@ func innermost(text string) string {
 		text = text[i:]
 	}
 	text = strings.ReplaceAll(text, mount+"/", "")
-	text = strings.TrimSpace(strings.ReplaceAll(text, mount, "."))
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage], "") + "..."
+	return strings.TrimSpace(strings.ReplaceAll(text, mount, "."))
+}
+
+func shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
 	}
-	return text
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }

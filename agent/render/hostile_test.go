@@ -104,6 +104,9 @@ var wrongs = []badRepo{
 		"a/s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: hunter2hunter2}\n",
 		"a/p.yaml": "kind: Secret\nstringData:\n  k: hunter2hunter2\n",
 	}), want: []string{"a/"}, not: "hunter2"},
+	{name: "an inline patch with a secret", repo: kustomization("resources: [s.yaml]\npatches:\n- target: {kind: Secret}\n  patch: |\n    kind: Secret\n    stringData:\n      password: hunter2hunter2\n      url: postgres://u:hunter2@a/kustomization\n").with(files{
+		"a/s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: old-hunter2, p: kustomization.yaml}\n",
+	}), want: []string{"a/kustomization.yaml"}, not: "hunter2"},
 	{name: "a secret that is no YAML", repo: kustomization("resources: [s.yaml]\n").with(files{
 		"a/s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  k: *hunter2hunter2\n",
 	}), want: []string{"a/s.yaml"}, not: "hunter2"},

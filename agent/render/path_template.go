@@ -45,7 +45,7 @@ func fillPath(template string, f facts) (string, error) {
 	for rest := template; ; {
 		before, after, found := strings.Cut(rest, "{{")
 		if strings.Contains(before, "}}") {
-			return "", &failure{message: "path " + strconv.Quote(template) + ": }} without {{", hint: templateHint}
+			return "", &failure{message: "path " + quote(template) + ": }} without {{", hint: templateHint}
 		}
 		out.WriteString(before)
 		if !found {
@@ -53,7 +53,7 @@ func fillPath(template string, f facts) (string, error) {
 		}
 		action, tail, closed := strings.Cut(after, "}}")
 		if !closed {
-			return "", &failure{message: "path " + strconv.Quote(template) + ": {{ without }}", hint: templateHint}
+			return "", &failure{message: "path " + quote(template) + ": {{ without }}", hint: templateHint}
 		}
 		value, err := evaluate(template, strings.TrimSpace(action), f)
 		if err != nil {
@@ -70,14 +70,14 @@ func evaluate(template, action string, f facts) (string, error) {
 		if name := f.cluster(); name != "" {
 			return name, nil
 		}
-		return "", &failure{message: "path " + strconv.Quote(template) + ": the cluster's name is not known", hint: "say which cluster to render for"}
+		return "", &failure{message: "path " + quote(template) + ": the cluster's name is not known", hint: "say which cluster to render for"}
 	}
 	if arg, ok := strings.CutPrefix(action, "label"); ok && arg != "" && strings.ContainsRune(" \t\"`", rune(arg[0])) {
 		if key, err := strconv.Unquote(strings.TrimSpace(arg)); err == nil && key != "" {
 			return labelValue(template, key, f)
 		}
 	}
-	return "", &failure{message: "path " + strconv.Quote(template) + ": {{ " + action + " }} is not known", hint: templateHint}
+	return "", &failure{message: "path " + quote(template) + ": {{ " + action + " }} is not known", hint: templateHint}
 }
 
 func labelValue(template, key string, f facts) (string, error) {
@@ -85,27 +85,35 @@ func labelValue(template, key string, f facts) (string, error) {
 	switch {
 	case !ok:
 		return "", &failure{
-			message: "path " + strconv.Quote(template) + ": the cluster has no label " + strconv.Quote(key),
+			message: "path " + quote(template) + ": the cluster has no label " + strconv.Quote(key),
 			hint:    "label the cluster (capstan label cluster NAME " + key + "=VALUE), or narrow the app's selector to clusters that have it",
 		}
 	case v == "":
 		return "", &failure{
-			message: "path " + strconv.Quote(template) + ": the cluster's label " + strconv.Quote(key) + " is empty",
+			message: "path " + quote(template) + ": the cluster's label " + strconv.Quote(key) + " is empty",
 			hint:    "give the label a value: it is part of a path",
 		}
 	}
 	return v, nil
 }
 
+// quote shows a path as it was written, unless that could fool a terminal.
+func quote(path string) string {
+	if path != "" && strconv.CanBackquote(path) {
+		return path
+	}
+	return strconv.Quote(path)
+}
+
 // cleanPath makes a slash path from the repository's root, "" for the root.
 func cleanPath(p string) (string, error) {
 	if strings.ContainsAny(p, "\\\x00\n\r") {
-		return "", &failure{message: "path " + strconv.Quote(p) + " has characters that no path may have", hint: "use slashes between names"}
+		return "", &failure{message: "path " + quote(p) + " has characters that no path may have", hint: "use slashes between names"}
 	}
 	clean := path.Clean("./" + strings.TrimSpace(p))
 	switch {
 	case path.IsAbs(strings.TrimSpace(p)), clean == "..", strings.HasPrefix(clean, "../"):
-		return "", &failure{message: "path " + strconv.Quote(p) + " leaves the repository", hint: "give a path from the repository's root"}
+		return "", &failure{message: "path " + quote(p) + " leaves the repository", hint: "give a path from the repository's root"}
 	case clean == ".":
 		return "", nil
 	}

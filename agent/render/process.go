@@ -157,6 +157,10 @@ func (p *process) watch(ctx context.Context, l limits, stop <-chan struct{}) err
 	}
 }
 
+// crash is a worker's end that nobody here wanted. The repository may be at
+// fault, or somebody else ended the process.
+type crash struct{ error }
+
 // condemned is the error of a render whose worker did not live to answer.
 func (p *process) condemned(why error, q unit.RenderRequest, l limits) (unit.Rendered, error) {
 	bad := &unit.RenderError{Reads: wholeTree(q)}
@@ -169,8 +173,8 @@ func (p *process) condemned(why error, q unit.RenderRequest, l limits) (unit.Ren
 	case errors.Is(why, errMemory):
 		bad.Message, bad.Hint = fmt.Sprintf("path %s: rendering needs more than %d MiB of memory", q.Path, l.memory>>20), hint
 	default:
-		bad.Message = fmt.Sprintf("path %s: rendering crashed", q.Path)
-		bad.Hint = hint
+		bad.Message, bad.Hint = fmt.Sprintf("path %s: rendering crashed", q.Path), hint
+		return unit.Rendered{}, &crash{bad}
 	}
 	return unit.Rendered{}, bad
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package render_test
 
 import (
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent/render"
+	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
 // children lists the processes whose parent this one is.
@@ -51,9 +54,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestOneWorkerServesABurstAndIsGoneAfterwards(t *testing.T) {
-	if _, err := os.Stat("/proc/self/stat"); err != nil {
-		t.Log("no /proc: the workers themselves can't be counted here")
-	}
 	r := newRenderer(t, render.Config{IdleAfter: 200 * time.Millisecond})
 	var all sync.WaitGroup
 	for range 10 {
@@ -110,6 +110,45 @@ func TestAnObjectThatCantBeHadIsNotTheRepositorysFault(t *testing.T) {
 	}
 	if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil {
 		t.Errorf("the next render: %v", err)
+	}
+}
+
+// killer is a tree that ends the workers at its first reads.
+type killer struct {
+	unit.Tree
+	t     *testing.T
+	times int
+}
+
+func (k *killer) Entries(ctx context.Context, dir unit.Hash) ([]unit.TreeEntry, error) {
+	if k.times > 0 {
+		k.times--
+		for _, pid := range children(k.t) {
+			n, _ := strconv.Atoi(pid)
+			if p, err := os.FindProcess(n); err == nil {
+				_ = p.Kill()
+			}
+		}
+	}
+	return k.Tree.Entries(ctx, dir)
+}
+
+func TestAWorkerThatIsKilledOnceIsNotTheRepositorysFault(t *testing.T) {
+	for times, want := range map[int]string{1: "", 2: "crashed"} {
+		r := newRenderer(t, render.Config{})
+		q := ask(guestbook, devOverlay)
+		q.Snapshot.Tree = &killer{Tree: q.Snapshot.Tree, t: t, times: times}
+		if want != "" {
+			if bad := refused(t, r, q); !strings.Contains(bad.Message, want) {
+				t.Errorf("got %+v", bad)
+			}
+		} else if got, err := r.Render(t.Context(), q); err != nil || len(got.Objects) != 2 {
+			t.Errorf("killed once: %d objects, %v", len(got.Objects), err)
+		}
+		if s := r.Stats(); s.Starts != 2 || s.Renders != 1 {
+			t.Errorf("stats %+v", s)
+		}
+		_ = r.Close() // its worker is a child that the next one would kill
 	}
 }
 

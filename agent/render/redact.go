@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,7 +11,10 @@ import (
 // Kustomize quotes what it could not handle, a patch for example. Whatever may
 // be a Secret's value is taken out of a message before it leaves the worker.
 
-const hidden = "(hidden)"
+const (
+	hidden      = "(hidden)"
+	maxRedacted = 32 << 10
+)
 
 var (
 	secretSection = regexp.MustCompile(`^(\s*)(?:- )?["']?(?:data|stringData|literals|value|binaryData)["']?\s*:`)
@@ -20,6 +24,9 @@ var (
 // redact hides every value that stands in a file that is about Secrets, and the
 // content of files that a secretGenerator reads.
 func (f *treeFS) redact(text string) string {
+	if len(text) > maxRedacted { // cut between words: half a value would not be recognized
+		text = text[:1+strings.LastIndexAny(text[:maxRedacted], " \n")]
+	}
 	var values []string
 	for _, file := range f.files {
 		switch {
@@ -32,7 +39,7 @@ func (f *treeFS) redact(text string) string {
 		}
 	}
 	// The longest first: one may be part of another.
-	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
+	slices.SortFunc(values, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 	for _, v := range slices.Compact(values) {
 		text = strings.ReplaceAll(text, v, hidden)
 	}

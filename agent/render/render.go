@@ -117,7 +117,23 @@ func (r *Renderer) Render(ctx context.Context, q unit.RenderRequest) (unit.Rende
 	return r.renderAt(ctx, p, q)
 }
 
+// renderAt tries a second time when a worker ended by itself: the machine may
+// have ended it. What crashes a fresh worker too is the repository's fault.
 func (r *Renderer) renderAt(ctx context.Context, p *place, q unit.RenderRequest) (unit.Rendered, error) {
+	defer r.renders.Add(1)
+	rendered, err := r.tryAt(ctx, p, q)
+	var c *crash
+	if errors.As(err, &c) {
+		r.cfg.Log.Warn("a render worker ended by itself", "path", q.Path)
+		rendered, err = r.tryAt(ctx, p, q)
+	}
+	if errors.As(err, &c) {
+		err = c.error
+	}
+	return rendered, err
+}
+
+func (r *Renderer) tryAt(ctx context.Context, p *place, q unit.RenderRequest) (unit.Rendered, error) {
 	if err := ctx.Err(); err != nil {
 		return unit.Rendered{}, err
 	}
@@ -129,7 +145,6 @@ func (r *Renderer) renderAt(ctx context.Context, p *place, q unit.RenderRequest)
 		p.worker = w
 	}
 	rendered, err := p.worker.render(ctx, q, limits{memory: r.cfg.MemoryLimit, timeout: r.cfg.Timeout})
-	r.renders.Add(1)
 	r.sawPeak(p.worker.peak)
 	if p.worker.spent {
 		p.worker.end()

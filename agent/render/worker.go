@@ -74,6 +74,7 @@ func hello(confined error) []byte {
 // limitMemory makes the runtime try hard before the parent and the kernel do
 // what they must.
 func limitMemory(limit uint64) {
+	debug.SetGCPercent(200) // a burst is short, and its memory is given back whole
 	debug.SetMemoryLimit(int64(limit / 4 * 3))
 	limitResources(limit)
 }
