@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		probe()
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == orphanArg {
+		leaveWorker()
+	}
 	goleak.VerifyTestMain(m)
 }
 
