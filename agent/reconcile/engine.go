@@ -77,6 +77,7 @@ type app struct {
 	look    map[fleet.ObjectRef]bool // objects a watch saw moving
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
+	putOff  int  // how often telling it was put off
 	extra   int  // objects that left the app and are kept, because prune is off
 	retry   bool // a person asked for another try
 	// notBefore is when a change that failed is tried again.

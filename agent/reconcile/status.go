@@ -165,11 +165,15 @@ func (e *Engine) teller(ctx context.Context) {
 		if end {
 			return
 		}
+		if e.work.Len() > e.cfg.Workers && e.putOff(name) {
+			e.tell.Done(name)
+			continue
+		}
 		e.mu.Lock()
 		a := e.apps[name]
 		var s fleet.AppStatus
 		if a != nil {
-			s = a.status
+			s, a.putOff = a.status, 0
 		}
 		e.mu.Unlock()
 		stranger := a == nil && e.isStranger(name)
@@ -193,6 +197,24 @@ func (e *Engine) teller(ctx context.Context) {
 		e.tell.Done(name)
 	}
 }
+
+// putOff has a status told later, because there is more urgent work than
+// telling: when many apps change at once, what they run comes first. It does so
+// for a while only.
+func (e *Engine) putOff(name fleet.AppName) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil || a.putOff >= maxPutOff {
+		return false
+	}
+	a.putOff++
+	e.tell.AddAfter(name, settleTime)
+	return true
+}
+
+// maxPutOff times settleTime is how long a status may be put off.
+const maxPutOff = 20
 
 // isStranger tells an App object that nobody put into the root path. Before the
 // root was read, and while it applies its Apps, nobody is one.

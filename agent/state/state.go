@@ -139,10 +139,18 @@ func (s *Store) delete(ctx context.Context, name string) error {
 	return nil
 }
 
+// writers are kept for reuse: each holds more than a megabyte of tables.
+var writers = sync.Pool{New: func() any {
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is a known one
+	return z
+}}
+
 // encode compresses a value's JSON.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
+	z, _ := writers.Get().(*gzip.Writer)
+	defer writers.Put(z)
+	z.Reset(&b)
 	if err := json.NewEncoder(z).Encode(v); err != nil {
 		return nil, err
 	}
