@@ -17,7 +17,6 @@ import (
 	"sync"
 
 	"github.com/fluxcd/pkg/ssa"
-	"github.com/fluxcd/pkg/ssa/normalize"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -138,15 +137,21 @@ func marked(app fleet.AppName, o unit.Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := normalize.Unstructured(u); err != nil {
+	if err := normalize(u); err != nil {
 		return nil, err
 	}
-	labels := u.GetLabels()
+	// What else is among the labels is the API server's to judge.
+	labels, _, err := unstructured.NestedMap(u.Object, "metadata", "labels")
+	if err != nil {
+		return nil, errors.New("metadata.labels: wants an object")
+	}
 	if labels == nil {
-		labels = make(map[string]string, 2)
+		labels = make(map[string]any, 2)
 	}
 	labels[inventory.AppLabel], labels[inventory.NamespaceLabel] = app.Name, app.Namespace
-	u.SetLabels(labels)
+	if err := unstructured.SetNestedMap(u.Object, labels, "metadata", "labels"); err != nil {
+		return nil, err
+	}
 	return u.MarshalJSON()
 }
 
