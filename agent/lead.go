@@ -11,7 +11,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/uuid"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
@@ -20,7 +19,11 @@ import (
 // leaseName is shared by Deployment and DaemonSet: one agent works on a cluster.
 const leaseName = "capstan-agent"
 
-// lead waits for the Lease and works while it is held. Leader election does
+// lead waits for the Lease and works while it is held. A container that crashed
+// and starts again has the host name and the process id it had, and so goes on
+// at once; anybody else waits until the Lease runs out.
+//
+// Leader election does
 // not fence: who loses the Lease ends, and what it still writes meanwhile is
 // refused by compare-and-swap.
 func (a *agent) lead(ctx context.Context, work func(context.Context) error) error {
@@ -39,9 +42,9 @@ func (a *agent) lead(ctx context.Context, work func(context.Context) error) erro
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Name: leaseName, Namespace: a.cfg.Namespace},
 			Client:     leases,
-			LockConfig: resourcelock.ResourceLockConfig{Identity: fmt.Sprintf("%s-%s", host, uuid.NewUUID())},
+			LockConfig: resourcelock.ResourceLockConfig{Identity: fmt.Sprintf("%s-%d", host, os.Getpid())},
 		},
-		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 4 * time.Second,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
