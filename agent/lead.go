@@ -23,10 +23,9 @@ const leaseName = "capstan-agent"
 // and starts again has the host name and the process id it had, and so goes on
 // at once; anybody else waits until the Lease runs out.
 //
-// Leader election does
-// not fence: who loses the Lease ends, and what it still writes meanwhile is
-// refused by compare-and-swap.
-func (a *agent) lead(ctx context.Context, work func(context.Context) error) error {
+// Leader election does not fence: who loses the Lease ends, and what it still
+// writes meanwhile is refused by compare-and-swap.
+func (a *agent) lead(asked context.Context, work func(context.Context) error) error {
 	leases, err := coordinationv1.NewForConfig(a.api)
 	if err != nil {
 		return err
@@ -35,7 +34,7 @@ func (a *agent) lead(ctx context.Context, work func(context.Context) error) erro
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(asked)
 	defer cancel()
 	done := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -58,9 +57,7 @@ func (a *agent) lead(ctx context.Context, work func(context.Context) error) erro
 	if err != nil {
 		return err
 	}
-	stopped := context.Cause(ctx)
 	elector.Run(ctx)
-	asked := ctx.Err() != nil
 	select {
 	case err = <-done:
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -69,7 +66,7 @@ func (a *agent) lead(ctx context.Context, work func(context.Context) error) erro
 	case <-time.After(shutdownTimeout):
 		// It never led, or does not end: the process does.
 	}
-	if !asked && stopped == nil {
+	if asked.Err() == nil {
 		return errLeaseLost
 	}
 	return nil
