@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,8 +35,18 @@ func (a *agent) lead(asked context.Context, work func(context.Context) error) er
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(asked)
-	defer cancel()
+	// The Lease outlives the work, and is then given back: the next agent begins
+	// when this one has written its last.
+	held, giveBack := context.WithCancel(context.WithoutCancel(asked))
+	defer giveBack()
+	var led atomic.Bool
+	defer context.AfterFunc(asked, func() {
+		if led.Load() {
+			time.AfterFunc(shutdownTimeout, giveBack) // the work may not end
+			return
+		}
+		giveBack()
+	})()
 	done := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
@@ -46,10 +57,14 @@ func (a *agent) lead(asked context.Context, work func(context.Context) error) er
 		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 4 * time.Second,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
+			OnStartedLeading: func(leading context.Context) {
+				led.Store(true)
 				a.log.Info("this agent leads")
+				ctx, stop := context.WithCancel(leading)
+				defer stop()
+				defer context.AfterFunc(asked, stop)()
 				done <- work(ctx)
-				cancel()
+				giveBack()
 			},
 			OnStoppedLeading: func() {},
 		},
@@ -57,14 +72,17 @@ func (a *agent) lead(asked context.Context, work func(context.Context) error) er
 	if err != nil {
 		return err
 	}
-	elector.Run(ctx)
+	elector.Run(held)
+	if !led.Load() {
+		return nil // asked to end before it ever led
+	}
 	select {
 	case err = <-done:
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return err
 		}
 	case <-time.After(shutdownTimeout):
-		// It never led, or does not end: the process does.
+		// The work does not end: the process does.
 	}
 	if asked.Err() == nil {
 		return errLeaseLost
