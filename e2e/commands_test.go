@@ -31,13 +31,19 @@ const (
 //	capstan ARGS...                       the CLI
 //	kubectl CLUSTER ARGS...               kubectl, as administrator
 //	app CLUSTER NAME [FIELD=VALUE|FIELD=~REGEXP]...   how an app stands, by the hub
-//	until [SECONDS] [match=REGEXP] [!] capstan|kubectl|app ...   try until it is so
+//	says CLUSTER NAME REASON REGEXP       why an app is not Ready: App object and capstan get apps agree
+//	same CLUSTER KIND/NAME...             these objects were not made anew since this was first asked
+//	until [SECONDS] [match=REGEXP] [!] capstan|kubectl|app|says|forge ...   try until it is so
 //	edit FILE OLD NEW                     replace in a file of the fleet repository
 //	append FILE LINE                      add a line to one
 //	push MESSAGE                          commit and push all of it
+//	publish DIR MESSAGE                   copy DIR over it, commit and push
+//	rewrite MESSAGE                       put a new commit in the place of the last, by force
 //	revert                                push the undoing of the last commit
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
 //	git down|up|refuse|accept             what the Git server says
+//	forge WHAT CLUSTER NAME               an approval as an attacker would make it, or as its owner: see forge
+//	nowhere VALUE                         what hub and agents wrote down does not hold it
 var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"cluster": script((*play).cluster),
 	"join":    script((*play).join),
@@ -53,13 +59,22 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"hub":     script((*play).hub),
 	"part":    script((*play).part),
 	"git":     script((*play).git),
+	"says":    script((*play).says),
+	"same":    script((*play).same),
+	"publish": script((*play).publish),
+	"rewrite": script((*play).rewrite),
+	"forge":   script((*play).forge),
+	"nowhere": script((*play).nowhere),
 }
 
 // play is one script's stage.
 type play struct {
 	ctx     context.Context
 	stage   *stage.Stage
+	work    string                // the script's own directory
 	started map[string]chan error // a cluster's start, by name
+	uids    map[string]string     // of objects, when they were first looked at
+	sent    map[string]fleet.SignedApproval
 }
 
 var errUsage = errors.New("wrong arguments: see commands in commands_test.go")
@@ -168,6 +183,13 @@ func (p *play) app(args []string) (string, error) {
 		return "", err
 	}
 	for _, want := range args[2:] {
+		if want == "revision=HEAD" {
+			head, err := p.head()
+			if err != nil {
+				return "", err
+			}
+			want = "revision=" + head
+		}
 		if err := hasField(fields, want); err != nil {
 			return string(doc) + "\n", fmt.Errorf("%w in %s", err, doc)
 		}
@@ -218,7 +240,7 @@ func (p *play) until(args []string) (string, error) {
 		return "", errUsage
 	}
 	try, ok := map[string]command{
-		"capstan": (*play).capstan, "kubectl": (*play).kubectl, "app": (*play).app,
+		"capstan": (*play).capstan, "kubectl": (*play).kubectl, "app": (*play).app, "says": (*play).says, "forge": (*play).forge,
 	}[args[0]]
 	if !ok {
 		return "", errUsage

@@ -14,6 +14,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/e2e/stage"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 var programs map[build.Program]string
@@ -42,15 +43,21 @@ func TestScenarios(t *testing.T) {
 
 type fleetKey struct{}
 
+// stageDir is where a script's stage is, below its working directory.
+const stageDir = ".stage"
+
 func setUp(env *testscript.Env) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	dir := filepath.Join(env.WorkDir, ".stage")
+	dir := filepath.Join(env.WorkDir, stageDir)
 	s, err := stage.New(stage.Config{Dir: dir, Programs: programs})
 	if err != nil {
 		cancel()
 		return err
 	}
-	p := &play{ctx: ctx, stage: s, started: make(map[string]chan error)}
+	p := &play{
+		ctx: ctx, stage: s, work: env.WorkDir,
+		started: make(map[string]chan error), uids: make(map[string]string), sent: make(map[string]fleet.SignedApproval),
+	}
 	env.Values[fleetKey{}] = p
 	env.Defer(func() {
 		if t, ok := env.T().(interface{ Failed() bool }); ok && t.Failed() {

@@ -21,7 +21,11 @@ type Approver struct {
 	AllowedSigners string // file that pins the public one
 }
 
-func newApprover(dir string) (Approver, error) {
+// NewApprover makes a key in dir for somebody who calls themselves ApproverName.
+func NewApprover(dir string) (Approver, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Approver{}, err
+	}
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return Approver{}, err

@@ -54,7 +54,7 @@ func New(cfg Config) (*Stage, error) {
 		}
 	}
 	var err error
-	s.Approver, err = newApprover(cfg.Dir)
+	s.Approver, err = NewApprover(cfg.Dir)
 	return s, err
 }
 

@@ -1,0 +1,62 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+)
+
+// says checks that an app is not Ready, for a reason and with a message, and
+// that people are told so in both places where they look: on the App object in
+// the cluster, and in what capstan get apps prints.
+func (p *play) says(args []string) (string, error) {
+	if len(args) != 4 {
+		return "", errUsage
+	}
+	cluster, name, reason := args[0], args[1], args[2]
+	message, err := regexp.Compile(args[3])
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errUsage, err)
+	}
+	out, err := p.app([]string{cluster, name, "reason=" + reason, "message=~" + args[3]})
+	if err != nil {
+		return out, err
+	}
+	table, err := p.stage.Capstan(p.ctx, "get", "apps", name, "--cluster", cluster)
+	if err != nil {
+		return out, err
+	}
+	if !message.MatchString(table) {
+		return out, fmt.Errorf("no match for %s in capstan get apps: %s", message, table)
+	}
+	ready, err := p.ready(cluster, name)
+	if err != nil {
+		return out, err
+	}
+	if ready.Status != metav1.ConditionFalse || ready.Reason != reason || !message.MatchString(ready.Message) {
+		return out, fmt.Errorf("on the App: Ready is %s because %s: %s", ready.Status, ready.Reason, ready.Message)
+	}
+	return out, nil
+}
+
+// ready is the App's Ready condition.
+func (p *play) ready(cluster, name string) (metav1.Condition, error) {
+	doc, err := p.stage.Kubectl(p.ctx, cluster, "", "-n", "capstan-system", "get", "app", name, "-o", "json")
+	if err != nil {
+		return metav1.Condition{}, err
+	}
+	var app v1alpha1.App
+	if err := json.Unmarshal([]byte(doc), &app); err != nil {
+		return metav1.Condition{}, err
+	}
+	for _, c := range app.Status.Conditions {
+		if c.Type == "Ready" {
+			return c, nil
+		}
+	}
+	return metav1.Condition{}, fmt.Errorf("app %s on %s has no Ready condition", name, cluster)
+}
