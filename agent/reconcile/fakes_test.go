@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -26,6 +27,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/signing"
 )
 
 // repository is a flat tree in memory that is its own renderer: a path is one
@@ -107,6 +109,10 @@ type cluster struct {
 	uids    int
 	sent    int
 	seen    func(watch.Event)
+
+	away      map[string]bool // names of objects that can't be applied just now
+	watched   map[string]bool // kinds
+	onPreview func()
 }
 
 type live struct {
@@ -126,8 +132,23 @@ func (c *cluster) Scope(objects []unit.Object, ns string) ([]unit.Object, error)
 	return out, nil
 }
 
-func (c *cluster) Resource(fleet.ObjectRef) (schema.GroupVersionResource, error) {
+// Resource knows every kind but Widget, which a CustomResourceDefinition brings.
+func (c *cluster) Resource(ref fleet.ObjectRef) (schema.GroupVersionResource, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ref.Kind == "Widget" && !c.has("CustomResourceDefinition") {
+		return schema.GroupVersionResource{}, &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: ref.Group, Kind: ref.Kind}}
+	}
 	return schema.GroupVersionResource{}, nil
+}
+
+func (c *cluster) has(kind string) bool {
+	for ref := range c.objects {
+		if ref.Kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 func refused(o unit.Object) error {
@@ -151,7 +172,11 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 	defer c.mu.Unlock()
 	for _, o := range objects {
 		c.sent++
-		if rerr := refused(o); rerr != nil {
+		rerr := refused(o)
+		if c.away[o.Ref.Name] {
+			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server is busy")}
+		}
+		if rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
 		}
@@ -168,6 +193,9 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 }
 
 func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta, _ []byte) ([]fleet.Change, error) {
+	if c.onPreview != nil {
+		c.onPreview()
+	}
 	var out []fleet.Change
 	for _, o := range d.Apply {
 		out = append(out, fleet.Change{Object: o.Ref, Action: fleet.Create})
@@ -215,9 +243,13 @@ func (c *cluster) Heal(ctx context.Context, app fleet.AppName, o unit.Object, _ 
 
 func (c *cluster) Fingerprint(*unstructured.Unstructured) string { return "looked at" }
 
-func (c *cluster) Watch(context.Context, fleet.ObjectRef, schema.GroupVersionResource) {}
-func (c *cluster) Synced(context.Context, fleet.ObjectRef) error                       { return nil }
-func (c *cluster) Blind(fleet.ObjectRef) error                                         { return nil }
+func (c *cluster) Watch(_ context.Context, ref fleet.ObjectRef, _ schema.GroupVersionResource) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watched[ref.Kind] = true
+}
+func (c *cluster) Synced(context.Context, fleet.ObjectRef) error { return nil }
+func (c *cluster) Blind(fleet.ObjectRef) error                   { return nil }
 func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -324,8 +356,7 @@ func (t *told) note(f func()) {
 func (t *told) Changed(s fleet.AppStatus) { t.note(func() { t.apps[s.Name()] = s }) }
 func (t *told) Gone(a fleet.AppName)      { t.note(func() { delete(t.apps, a) }) }
 func (t *told) SignPlan(p fleet.Plan) (fleet.SignedPlan, error) {
-	b, err := json.Marshal(p)
-	return fleet.SignedPlan{Plan: b}, err
+	return signing.SignPlan(func(b []byte) ([]byte, error) { return b, nil }, "the agent's key", p)
 }
 
 func (t *told) Status(_ context.Context, app fleet.AppName, s v1alpha1.AppStatus) error {
@@ -358,7 +389,7 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, now: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}},
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root", Poll: time.Hour,

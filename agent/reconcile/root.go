@@ -181,6 +181,12 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 			wanted[name] = w
 		}
 	}
+	// From here on an app that is not wanted may be removed at any moment, so
+	// what the guard would stop is held before it can be seen.
+	e.world.held = nil
+	if vanished, reason := e.vanished(e.apps[e.root].kept, c); reason != "" {
+		e.world.held = held(vanished)
+	}
 	if readable {
 		e.apps[e.root].problem, e.apps[e.root].last = nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -13,33 +14,23 @@ import (
 // them too many, until a person confirms. Apps that merely do not match this
 // cluster's labels any more are not counted: taking a label away is deliberate.
 func (e *Engine) holdVanished(ctx context.Context, v *view, c *rootContent) (bool, error) {
-	var vanished []inventory.Item
-	owned := itemsOf(v.kept.Items, isApp)
-	for _, it := range owned {
-		name := fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}
-		if _, inGit := c.apps[name]; !inGit && c.doubtful[name] == nil {
-			vanished = append(vanished, it)
-		}
-	}
-	reason := e.cfg.Guard.Check(vanished, len(c.apps)+len(c.doubtful), len(owned))
-	if len(vanished) == 0 {
-		v.kept.Granted = nil
+	vanished, reason := e.vanished(v.kept, c)
+	if g := v.kept.Granted; len(vanished) == 0 && g != nil && g.Action == fleet.ActionConfirmPrune {
+		v.kept.Granted = nil // what was confirmed is done, or is in Git again
 	}
 	if reason == "" {
 		e.hold(nil)
 		return true, nil
 	}
-	to, err := fleet.Document{RepoURL: c.repoURL, Objects: refsJSON(vanished)}.Digest()
+	// Whoever approves recomputes the digest from what the plan carries.
+	doc := fleet.Document{RepoURL: c.repoURL, Objects: refsJSON(vanished)}
+	to, err := doc.Digest()
 	if err != nil {
 		return false, err
 	}
-	if g := v.kept.Granted; g != nil && g.Action == fleet.ActionConfirmPrune && covers(g.Apps, vanished) {
-		e.hold(nil)
-		return true, nil
-	}
 	kept := v.kept
 	pass, err := e.pass(ctx, &kept, proposal{
-		action: fleet.ActionConfirmPrune, to: to, revision: c.revision, guard: reason, delta: inventory.Delta{Prune: vanished},
+		action: fleet.ActionConfirmPrune, to: to, revision: c.revision, wanted: &doc, guard: reason, delta: inventory.Delta{Prune: vanished},
 		demands: e.demands(e.root, nil),
 	})
 	v.kept = kept
@@ -60,13 +51,35 @@ func (e *Engine) holdVanished(ctx context.Context, v *view, c *rootContent) (boo
 	return true, nil
 }
 
+// vanished are the Apps that left Git, and why the guard holds them: "" where
+// it does not, or where a person has confirmed.
+func (e *Engine) vanished(kept state.App, c *rootContent) ([]inventory.Item, string) {
+	var vanished []inventory.Item
+	owned := itemsOf(kept.Items, isApp)
+	for _, it := range owned {
+		name := fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}
+		if _, inGit := c.apps[name]; !inGit && c.doubtful[name] == nil {
+			vanished = append(vanished, it)
+		}
+	}
+	if g := kept.Granted; g != nil && g.Action == fleet.ActionConfirmPrune && covers(g.Apps, vanished) {
+		return vanished, ""
+	}
+	return vanished, e.cfg.Guard.Check(vanished, len(c.apps)+len(c.doubtful), len(owned))
+}
+
 func (e *Engine) hold(items []inventory.Item) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.world.held = map[fleet.AppName]bool{}
+	e.world.held = held(items)
+}
+
+func held(items []inventory.Item) map[fleet.AppName]bool {
+	out := make(map[fleet.AppName]bool, len(items))
 	for _, it := range items {
-		e.world.held[fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}] = true
+		out[fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}] = true
 	}
+	return out
 }
 
 func refNames(items []inventory.Item) []string {
