@@ -22,6 +22,7 @@ type view struct {
 	snapshot *unit.Snapshot
 	facts    unit.Facts
 	known    bool  // what is wanted is known
+	read     bool  // from the root itself, since the start
 	want     *want // nil: not wanted here
 	doubt    error // the App in Git can't be read
 	held     bool  // its removal waits at the root's guard
@@ -35,7 +36,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := &e.world
-	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, doubt: w.doubtful[name], held: w.held[name]}
+	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name]}
 	if wanted, ok := w.wanted[name]; ok {
 		v.want = &wanted
 	}
@@ -65,6 +66,9 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	switch {
 	case !v.known, v.held, v.early:
 		// Keep what runs as it was applied.
+	case v.want == nil && v.doubt == nil && !v.read:
+		// What was kept of the root may be older than what was kept of the app:
+		// only a root that was read can say that an app is not wanted any more.
 	case v.doubt != nil:
 		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
 	case v.want == nil:

@@ -48,6 +48,7 @@ type world struct {
 	wanted    map[fleet.AppName]want
 	doubtful  map[fleet.AppName]error // Apps of the root that can't be read
 	held      map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
+	moved     bool                    // since the apps were last asked to look
 }
 
 // self is what the agent keeps of its own.

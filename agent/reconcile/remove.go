@@ -63,6 +63,7 @@ func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 		e.disown(a)
 		delete(e.apps, name)
 	}
+	e.world.moved = true // what it owned is free for others
 	e.mu.Unlock()
 	e.parts.Reports.Gone(name)
 	e.work.Add(e.root)

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -71,15 +72,18 @@ func (e *Engine) vanished(kept state.App, c *rootContent) ([]inventory.Item, str
 func (e *Engine) hold(items []inventory.Item) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.world.held = held(items)
+	e.setHeld(items)
 }
 
-func held(items []inventory.Item) map[fleet.AppName]bool {
-	out := make(map[fleet.AppName]bool, len(items))
+// setHeld is hold, called with e.mu held.
+func (e *Engine) setHeld(items []inventory.Item) {
+	held := make(map[fleet.AppName]bool, len(items))
 	for _, it := range items {
-		out[fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}] = true
+		held[fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}] = true
 	}
-	return out
+	if !maps.Equal(held, e.world.held) {
+		e.world.held, e.world.moved = held, true
+	}
 }
 
 func refNames(items []inventory.Item) []string {

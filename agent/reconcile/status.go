@@ -104,6 +104,9 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		}
 		s.Pending = &fleet.PendingPlan{Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
 			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need}
+	case name == e.root && e.content != nil && e.content.misnamed != nil:
+		s.Sync, s.Reason = fleet.SyncUnknown, "InvalidSpec"
+		s.Message, s.Hint = oneLine(e.content.misnamed), hint(e.content.misnamed)
 	case k.Digest == fleet.NoDigest && name != e.root:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", "not applied yet"
 	case len(a.drift) > 0:
