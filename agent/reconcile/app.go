@@ -153,7 +153,12 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 	return false, true, nil
 }
 
+// complete tells that what runs is what the digest says, as far as the agent
+// has done its part.
 func complete(k state.App) bool {
+	if k.Halfway {
+		return false
+	}
 	for _, it := range k.Items {
 		if it.UID == "" {
 			return false

@@ -87,11 +87,15 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	}
 	applied, err := e.parts.Cluster.Apply(ctx, name, delta.Apply)
 	kept.Items = confirm(kept.Items, applied)
+	if err == nil {
+		err = e.watchKinds(ctx, c.objects) // those whose CRD came with them
+	}
 	if err == nil && len(delta.Prune) > 0 {
 		var gone []inventory.Item
 		gone, err = e.parts.Cluster.Prune(ctx, name, delta.Prune)
 		kept.Items = itemsWithout(kept.Items, gone)
 	}
+	kept.Halfway = err != nil
 	if err != nil {
 		return e.failedOr(name, errors.Join(err, e.save(ctx, kept)))
 	}
@@ -115,8 +119,9 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 // is new, and with it the revision.
 func (e *Engine) sameContent(ctx context.Context, v view, c change, extra int) error {
 	kept := v.kept
-	known := kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil
+	known := kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway
 	if !known {
+		kept.Halfway = false
 		kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
 		kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
 		if err := e.save(ctx, kept); err != nil {
@@ -152,7 +157,7 @@ func (e *Engine) watchKinds(ctx context.Context, objects []unit.Object) error {
 		resource, err := e.parts.Cluster.Resource(o.Ref)
 		if err != nil {
 			if isUnknownKind(err) {
-				continue // its CRD comes with the same change; heal watches it later
+				continue // its CRD comes with the same change
 			}
 			return err
 		}

@@ -209,12 +209,19 @@ func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta,
 func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var gone []inventory.Item
+	var err error
 	for _, it := range items {
+		if c.away[it.Ref.Name] {
+			err = errors.Join(err, &apply.ObjectError{Ref: it.Ref, Err: errors.New("the API server is busy")})
+			continue
+		}
 		if c.objects[key(it.Ref)].uid == it.UID {
 			delete(c.objects, key(it.Ref))
 		}
+		gone = append(gone, it)
 	}
-	return items, nil
+	return gone, err
 }
 
 func (c *cluster) Get(_ context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {

@@ -46,6 +46,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, kept.Items)
 	kept.Items = itemsWithout(kept.Items, gone)
 	if err != nil {
+		kept.Halfway = true
 		return false, e.failedOr(kept.Name, errors.Join(err, e.save(ctx, kept)))
 	}
 	e.parts.Record.Event(kept.Name, false, "Removed", fmt.Sprintf("%d objects pruned", count))

@@ -96,9 +96,12 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		if a.problem.unknown {
 			s.Sync = fleet.SyncUnknown
 		}
-	case a.waiting != "" && k.Pending != nil:
+	case k.Pending != nil && (a.waiting != "" || k.Granted == nil):
 		p := k.Pending
 		s.Sync, s.Reason, s.Message = fleet.Pending, "WaitsForApproval", a.waiting
+		if a.waiting == "" {
+			s.Message = "waits: " + p.Reason // since before the restart
+		}
 		if p.Gate == fleet.GateConfirmPrune {
 			s.Reason = "WaitsForConfirmation"
 		}
