@@ -74,7 +74,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	case v.want == nil:
 		removed, rerr := e.remove(ctx, v)
 		if removed {
-			return nil
+			return rerr
 		}
 		err = rerr
 	case v.snapshot != nil:

@@ -177,10 +177,7 @@ func (e *Engine) failedOr(name fleet.AppName, err error) error {
 // save keeps an app's state, and makes it what everybody sees.
 func (e *Engine) save(ctx context.Context, k state.App) error {
 	if err := e.parts.Memory.SaveApp(ctx, k); err != nil {
-		if errors.Is(err, fleet.ErrConflict) {
-			return fmt.Errorf("%w: %w", errOtherAgent, err)
-		}
-		return err
+		return written(err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -196,6 +193,14 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 	}
 	a.kept = k
 	return nil
+}
+
+// written tells the error of a write that shows another agent at work.
+func written(err error) error {
+	if errors.Is(err, fleet.ErrConflict) {
+		return fmt.Errorf("%w: %w", errOtherAgent, err)
+	}
+	return err
 }
 
 // claim makes sure that no object belongs to two apps, nor to the agent itself.

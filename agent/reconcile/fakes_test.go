@@ -289,6 +289,7 @@ type memory struct {
 	apps map[fleet.AppName][]byte
 	docs map[string][]byte
 	err  error
+	busy int // so many deletes fail
 }
 
 func (m *memory) LoadApps(context.Context) ([]state.App, error) {
@@ -319,6 +320,13 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 func (m *memory) DeleteApp(_ context.Context, n fleet.AppName) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	if m.busy > 0 {
+		m.busy--
+		return errors.New("the API server is busy")
+	}
 	delete(m.apps, n)
 	return nil
 }

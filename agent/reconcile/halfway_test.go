@@ -94,3 +94,14 @@ func TestAnAppThatComesBackBeforeItWasGoneIsWhole(t *testing.T) {
 		t.Error("synced, and an object is missing")
 	}
 }
+
+func TestARemovalThatCouldNotBeNotedIsTriedAgain(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "web"), "db": configMaps("1", "db")}, nil)
+	s.synced("web")
+	s.synced("db")
+	s.memory.mu.Lock()
+	s.memory.busy = 1
+	s.memory.mu.Unlock()
+	s.push(map[string]string{"root": rootOf("db")})
+	s.gone("web")
+}

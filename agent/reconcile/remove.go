@@ -49,6 +49,11 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 		kept.Halfway = true
 		return false, e.failedOr(kept.Name, errors.Join(err, e.save(ctx, kept)))
 	}
+	e.mu.Lock()
+	a := e.apps[kept.Name]
+	e.disown(a)
+	a.kept = kept // should it not be forgotten at once, nothing is there to heal
+	e.mu.Unlock()
 	e.parts.Record.Event(kept.Name, false, "Removed", fmt.Sprintf("%d objects pruned", count))
 	return true, e.forget(ctx, kept.Name)
 }
@@ -57,7 +62,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 // delete its App object.
 func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 	if err := e.parts.Memory.DeleteApp(ctx, name); err != nil {
-		return err
+		return written(err)
 	}
 	e.mu.Lock()
 	if a := e.apps[name]; a != nil {
