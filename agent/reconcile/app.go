@@ -207,9 +207,10 @@ func oneLine(err error) string {
 	return s
 }
 
-// demands are the approvals this app's plans need on this cluster. Only what
-// the spoke declares, and what it lets the hub assign, can bring an App's own
-// demand about; nothing can take the spoke's away.
+// demands are the approvals this app's plans need on this cluster. What the
+// spoke declares, and what it lets the hub assign, can bring an App's own demand
+// about; what the hub assigns takes none away that the declared labels ask for,
+// and nothing can take the spoke's away.
 func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 	var own *gate.AppApproval
 	if a != nil && a.Spec.Approval != nil {
@@ -217,7 +218,8 @@ func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 		labels := e.world.labels
 		e.mu.Unlock()
 		matches, err := selection.Matches(a.Spec.Approval.Clusters, labels)
-		if matches || err != nil {
+		declared, derr := selection.Matches(a.Spec.Approval.Clusters, e.cfg.Declared)
+		if matches || declared || err != nil || derr != nil {
 			own = &gate.AppApproval{Approvers: a.Spec.Approval.Approvers, Quorum: a.Spec.Approval.Required()}
 		}
 	}
