@@ -18,8 +18,10 @@ import (
 
 	"github.com/fluxcd/pkg/ssa"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -175,6 +177,21 @@ func (c *Client) resource(ref fleet.ObjectRef) (dynamic.ResourceInterface, error
 		return r, nil
 	}
 	return r.Namespace(ref.Namespace), nil
+}
+
+// served is resource, at whatever version the kind has now: the one that an
+// object was applied at may be gone since, and the object is there still.
+func (c *Client) served(ref fleet.ObjectRef) (dynamic.ResourceInterface, error) {
+	r, err := c.resource(ref)
+	if !meta.IsNoMatchError(err) {
+		return r, err
+	}
+	m, err := c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
+	if err != nil {
+		return nil, err
+	}
+	ref.Version = m.GroupVersionKind.Version
+	return c.resource(ref)
 }
 
 // stages cuts objects into what must be there before what.

@@ -57,7 +57,7 @@ func (c *Client) pruneStage(ctx context.Context, app fleet.AppName, items []inve
 }
 
 func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Item) error {
-	r, err := c.resource(it.Ref)
+	r, err := c.served(it.Ref)
 	if meta.IsNoMatchError(err) {
 		return nil // its CRD is gone, and all its objects with it
 	}
