@@ -79,6 +79,7 @@ type app struct {
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
 	putOff  int  // how often telling it was put off
+	misses  int  // how often there was no App to tell it to
 	extra   int  // objects that left the app and are kept, because prune is off
 	retry   bool // a person asked for another try
 	// notBefore is when a change that failed is tried again.
@@ -254,6 +255,9 @@ func (e *Engine) AppSeen(name fleet.AppName) {
 	ref := fleet.ObjectRef{Group: v1alpha1.GroupVersion.Group, Kind: v1alpha1.AppKind, Namespace: name.Namespace, Name: name.Name}
 	e.mu.Lock()
 	_, ours := e.owner[ref]
+	if a := e.apps[name]; a != nil {
+		a.misses = 0
+	}
 	e.mu.Unlock()
 	if !ours && name != e.root {
 		e.strangers.Store(name, ref)

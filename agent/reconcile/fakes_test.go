@@ -356,6 +356,8 @@ type told struct {
 	apps      map[fleet.AppName]fleet.AppStatus
 	objects   map[fleet.AppName]v1alpha1.AppStatus
 	confirmed map[fleet.AppName]string
+	absent    map[fleet.AppName]bool // Apps that have no object
+	misses    map[fleet.AppName]int
 }
 
 func (t *told) note(f func()) {
@@ -375,8 +377,16 @@ func (t *told) SignPlan(p fleet.Plan) (fleet.SignedPlan, error) {
 }
 
 func (t *told) Status(_ context.Context, app fleet.AppName, s v1alpha1.AppStatus) error {
-	t.note(func() { t.objects[app] = s })
-	return nil
+	var err error
+	t.note(func() {
+		if t.absent[app] {
+			t.misses[app]++
+			err = fleet.NotFound("there is no App %s", app)
+			return
+		}
+		t.objects[app] = s
+	})
+	return err
 }
 func (t *told) Root(context.Context, fleet.AppName, string) error { return nil }
 func (t *told) Event(fleet.AppName, bool, string, string)         { t.note(func() {}) }
@@ -427,7 +437,8 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 func (s *spoke) start() {
 	s.t.Helper()
 	s.told = &told{moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
-		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{}}
+		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{},
+		absent: map[fleet.AppName]bool{app("absent"): true}, misses: map[fleet.AppName]int{}}
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
 		Source: s.repo, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },

@@ -75,7 +75,7 @@ func (e *Engine) publish(name fleet.AppName) {
 		return
 	}
 	now.Changed = e.parts.Now().UTC()
-	a.status = now
+	a.status, a.misses = now, 0
 	e.parts.Reports.Changed(now)
 	e.tell.AddAfter(name, settleTime)
 }
@@ -193,8 +193,10 @@ func (e *Engine) teller(ctx context.Context) {
 			case errors.Is(err, fleet.ErrNotFound) && stranger:
 				e.strangers.Delete(name)
 			case errors.Is(err, fleet.ErrNotFound):
-				// The root has not applied the App yet, or just took it away.
-				e.tell.AddAfter(name, 2*time.Second)
+				// The root has not applied the App yet, or just took it away; an
+				// App that can't be read is never applied. AppSeen tells of one
+				// that appears, so this is only for what that may have missed.
+				e.tellAgain(name)
 			default:
 				e.log.Warn("an App's status can't be written", "app", name.String(), "error", err)
 				e.tell.AddAfter(name, 5*time.Second)
@@ -203,6 +205,19 @@ func (e *Engine) teller(ctx context.Context) {
 		e.tell.Done(name)
 	}
 }
+
+// tellAgain has a status told again that had no App to be written to, a few
+// times only.
+func (e *Engine) tellAgain(name fleet.AppName) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.apps[name]; a != nil && a.misses < maxMisses {
+		a.misses++
+		e.tell.AddAfter(name, 2*time.Second)
+	}
+}
+
+const maxMisses = 5
 
 // putOff has a status told later, because there is more urgent work than
 // telling: when many apps change at once, what they run comes first. It does so
