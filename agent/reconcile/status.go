@@ -47,6 +47,9 @@ func (e *Engine) settle(name fleet.AppName, extra int) {
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	a.problem, a.waiting, a.last, a.extra = nil, "", nil, extra
+	for ref := range a.drift {
+		a.look[ref] = true // it may be for us to heal now
+	}
 }
 
 // clear is settle where the leftovers did not change.
