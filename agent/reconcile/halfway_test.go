@@ -105,3 +105,22 @@ func TestARemovalThatCouldNotBeNotedIsTriedAgain(t *testing.T) {
 	s.push(map[string]string{"root": rootOf("db")})
 	s.gone("web")
 }
+
+func TestDriftGoesWithItsObject(t *testing.T) {
+	noHeal := strings.Replace(rootOf("web"), "spec: {", "spec: {sync: {selfHeal: false}, ", 1)
+	s := newSpoke(t, map[string]string{"root": noHeal, "web": configMaps("1", "a", "b")}, nil)
+	s.synced("web")
+	s.cluster.edit(configMap("a"), strings.Replace(s.cluster.content(configMap("a")), `"1"`, `"9"`, 1))
+	s.because("web", "Drifted")
+	s.push(map[string]string{"web": configMaps("1", "b")})
+	s.synced("web")
+}
+
+func TestDriftIsUndoneOnceHealingIsSwitchedOn(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": strings.Replace(rootOf("web"), "spec: {", "spec: {sync: {selfHeal: false}, ", 1), "web": configMaps("1", "a")}, nil)
+	s.synced("web")
+	s.cluster.edit(configMap("a"), strings.Replace(s.cluster.content(configMap("a")), `"1"`, `"9"`, 1))
+	s.because("web", "Drifted")
+	s.push(map[string]string{"root": rootOf("web")})
+	s.until("web", "as in Git", func(fleet.AppStatus) bool { return strings.Contains(s.cluster.content(configMap("a")), `"1"`) })
+}

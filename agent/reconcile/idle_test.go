@@ -19,3 +19,25 @@ func TestAStatusWithoutAnAppObjectIsNotPolledFor(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatFailedIsNotTriedAgainBecauseTheRootWasLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("refuse", "web")}, nil)
+		s.because("web", "ApplyFailed")
+		synctest.Wait()
+		before := s.cluster.tries()
+		for range 20 {
+			s.engine.AppSeen(app("root"))
+			synctest.Wait()
+		}
+		if n := s.cluster.tries() - before; n != 0 {
+			t.Errorf("tried %d times more", n)
+		}
+	})
+}
+
+func (c *cluster) tries() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent
+}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -41,12 +42,16 @@ func (e *Engine) wait(name fleet.AppName, p passage, last *outcome) {
 	}
 }
 
-// settle notes that what is wanted is applied.
+// settle notes that what is wanted is applied. Drift of objects that left is
+// nobody's any more; what else had drifted is looked at again.
 func (e *Engine) settle(name fleet.AppName, extra int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	a.problem, a.waiting, a.last, a.extra = nil, "", nil, extra
+	maps.DeleteFunc(a.drift, func(ref fleet.ObjectRef, _ fleet.DriftSummary) bool {
+		return !slices.ContainsFunc(a.kept.Items, func(it inventory.Item) bool { return it.Ref.Same(ref) })
+	})
 	for ref := range a.drift {
 		a.look[ref] = true // it may be for us to heal now
 	}
