@@ -74,10 +74,7 @@ const eyeTimeout = 30 * time.Second
 func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.Item) error {
 	resource, err := e.parts.Cluster.Resource(it.Ref)
 	if err != nil {
-		if isUnknownKind(err) {
-			return nil // its CRD is gone, and it with it; the next render says so
-		}
-		return err
+		return err // where its CRD is gone it may come back, and nothing else would tell
 	}
 	e.parts.Eyes.Watch(ctx, it.Ref, resource)
 	wait, cancel := context.WithTimeout(ctx, eyeTimeout)
