@@ -52,7 +52,7 @@ type SourceConfig struct {
 	URL          string          `json:"url"`
 	Branch       string          `json:"branch,omitempty"`
 	Path         string          `json:"path"` // the root path
-	PollInterval metav1.Duration `json:"pollInterval,omitempty"`
+	PollInterval metav1.Duration `json:"pollInterval,omitzero"`
 	UsernameFile string          `json:"usernameFile,omitempty"`
 	PasswordFile string          `json:"passwordFile,omitempty"`
 	TokenFile    string          `json:"tokenFile,omitempty"` // a bearer token, instead of the two
@@ -63,7 +63,7 @@ type SourceConfig struct {
 type HubConfig struct {
 	// TokenFile holds a join token. It may go away once the agent has joined.
 	TokenFile string          `json:"tokenFile,omitempty"`
-	Heartbeat metav1.Duration `json:"heartbeat,omitempty"`
+	Heartbeat metav1.Duration `json:"heartbeat,omitzero"`
 }
 
 // PruneConfig bounds what may be pruned without a confirmation.
@@ -75,7 +75,7 @@ type PruneConfig struct {
 // RenderConfig bounds the worker that renders.
 type RenderConfig struct {
 	MemoryMiB int64           `json:"memoryMiB,omitempty"`
-	Timeout   metav1.Duration `json:"timeout,omitempty"`
+	Timeout   metav1.Duration `json:"timeout,omitzero"`
 }
 
 // ParseConfig reads a configuration file. Unknown fields are errors. name is

@@ -96,7 +96,8 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 		}
 		gvk := u.GroupVersionKind()
 		out.Objects = append(out.Objects, unit.Object{JSON: b, Ref: fleet.ObjectRef{
-			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}})
+			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName(),
+		}})
 	}
 	return out, nil
 }
@@ -436,9 +437,11 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 // start starts the engine, anew after a stop.
 func (s *spoke) start() {
 	s.t.Helper()
-	s.told = &told{moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
+	s.told = &told{
+		moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
 		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{},
-		absent: map[fleet.AppName]bool{app("absent"): true}, misses: map[fleet.AppName]int{}}
+		absent: map[fleet.AppName]bool{app("absent"): true}, misses: map[fleet.AppName]int{},
+	}
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
 		Source: s.repo, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },

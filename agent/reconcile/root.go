@@ -107,8 +107,10 @@ func (e *Engine) asBefore(v view, content *rootContent) error {
 }
 
 func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, error) {
-	c := &rootContent{path: r.Path, reads: r.Reads, revision: s.Revision(), repoURL: s.RepoURL,
-		apps: map[fleet.AppName]want{}, doubtful: map[fleet.AppName]error{}}
+	c := &rootContent{
+		path: r.Path, reads: r.Reads, revision: s.Revision(), repoURL: s.RepoURL,
+		apps: map[fleet.AppName]want{}, doubtful: map[fleet.AppName]error{},
+	}
 	for _, o := range r.Objects {
 		if !isApp(o.Ref) {
 			c.others = append(c.others, o)

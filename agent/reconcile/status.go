@@ -113,8 +113,10 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		if p.Gate == fleet.GateConfirmPrune {
 			s.Reason = "WaitsForConfirmation"
 		}
-		s.Pending = &fleet.PendingPlan{Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
-			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need}
+		s.Pending = &fleet.PendingPlan{
+			Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
+			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need,
+		}
 	case name == e.root && e.content != nil && e.content.misnamed != nil:
 		s.Sync, s.Reason = fleet.SyncUnknown, "InvalidSpec"
 		s.Message, s.Hint = oneLine(e.content.misnamed), hint(e.content.misnamed)

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -90,9 +91,7 @@ func TestBadInputTouchesNothingAndTheMendIsPickedUp(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := map[string]string{}
-			for k, v := range good {
-				files[k] = v
-			}
+			maps.Copy(files, good)
 			s := newSpoke(t, files, nil)
 			s.synced("web")
 			s.synced("db")
