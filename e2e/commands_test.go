@@ -33,7 +33,7 @@ const (
 //	app CLUSTER NAME [FIELD=VALUE|FIELD=~REGEXP]...   how an app stands, by the hub
 //	says CLUSTER NAME REASON REGEXP       why an app is not Ready: App object and capstan get apps agree
 //	same CLUSTER KIND/NAME...             these objects were not made anew since this was first asked
-//	until [SECONDS] [match=REGEXP] [!] capstan|kubectl|app|says|forge ...   try until it is so
+//	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge ...   try until it is so
 //	edit FILE OLD NEW                     replace in a file of the fleet repository
 //	append FILE LINE                      add a line to one
 //	push MESSAGE                          commit and push all of it
@@ -41,6 +41,7 @@ const (
 //	rewrite MESSAGE                       put a new commit in the place of the last, by force
 //	revert                                push the undoing of the last commit
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
+//	agent CLUSTER standby                 start one more agent there
 //	git down|up|refuse|accept             what the Git server says
 //	forge WHAT CLUSTER NAME               an approval as an attacker would make it, or as its owner: see forge
 //	nowhere VALUE                         what hub and agents wrote down does not hold it
@@ -225,6 +226,12 @@ func (p *play) until(args []string) (string, error) {
 	for len(args) > 0 {
 		if n, err := strconv.Atoi(args[0]); err == nil {
 			limit = time.Duration(n) * time.Second
+		} else if args[0] == "match=HEAD" {
+			head, err := p.head()
+			if err != nil {
+				return "", err
+			}
+			match = regexp.MustCompile(regexp.QuoteMeta(head))
 		} else if pattern, ok := strings.CutPrefix(args[0], "match="); ok {
 			if match, err = regexp.Compile(pattern); err != nil {
 				return "", fmt.Errorf("%w: %w", errUsage, err)
@@ -342,6 +349,8 @@ func (p *play) agent(args []string) (string, error) {
 		return "", spoke.Agent().Kill()
 	case "start":
 		return "", spoke.StartAgent()
+	case "standby":
+		return "", spoke.StartStandby()
 	}
 	return "", errUsage
 }
