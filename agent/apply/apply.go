@@ -40,9 +40,10 @@ const parallel = 16
 
 // Client applies and prunes.
 type Client struct {
-	api    dynamic.Interface
-	mapper *restmapper.DeferredDiscoveryRESTMapper
-	key    []byte
+	api       dynamic.Interface
+	discovery discovery.DiscoveryInterface
+	mapper    *restmapper.DeferredDiscoveryRESTMapper
+	key       []byte
 }
 
 // New makes a Client. fingerprintKey keys the fingerprints it returns.
@@ -56,9 +57,10 @@ func New(cfg *rest.Config, fingerprintKey []byte) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
-		api:    api,
-		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
-		key:    fingerprintKey,
+		api:       api,
+		discovery: disco,
+		mapper:    restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
+		key:       fingerprintKey,
 	}, nil
 }
 

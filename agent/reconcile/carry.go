@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
@@ -13,6 +14,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/plan"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -213,9 +215,12 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 			return fleet.WithHint(fleet.Conflict("%s is in two apps: %s has it already", o.Ref, by),
 				"take it out of one of the two; what runs stays with "+by.String())
 		}
-		if name != e.root && (o.Ref.Namespace == e.cfg.Namespace || isApp(o.Ref)) {
-			return fleet.WithHint(fleet.Invalid("%s: an app may not bring objects into the agent's own namespace, nor Apps", o.Ref),
-				"put Apps into the root path, and other objects into another namespace")
+		if isApp(o.Ref) {
+			return fleet.WithHint(fleet.Invalid("%s: an app may not bring Apps", o.Ref), "put Apps into the root path")
+		}
+		if e.isOwn(o.Ref) {
+			return fleet.WithHint(fleet.Invalid("%s: it is part of the agent's own installation, or in the agent's own namespace", o.Ref),
+				"what guards a cluster is changed at the cluster: apply what capstan join prints there, and put other objects into another namespace")
 		}
 	}
 	a := e.apps[name]
@@ -229,6 +234,25 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 	}
 	return nil
 }
+
+// isOwn tells the objects that the agent, and with it every gate, depends on.
+// Whoever may write to Git could otherwise change the rules that guard a cluster.
+func (e *Engine) isOwn(r fleet.ObjectRef) bool {
+	switch {
+	case r.Namespace != "":
+		return r.Namespace == e.cfg.Namespace
+	case r.Group == "" && r.Kind == "Namespace":
+		return r.Name == e.cfg.Namespace
+	case r.Group == "apiextensions.k8s.io":
+		return strings.HasSuffix(r.Name, "."+v1alpha1.GroupVersion.Group)
+	case r.Group == "rbac.authorization.k8s.io":
+		return r.Name == ownRoles || strings.HasPrefix(r.Name, ownRoles+"-")
+	}
+	return false
+}
+
+// ownRoles is how the names of the agent's ClusterRoles begin.
+const ownRoles = "capstan-agent"
 
 // disown gives up all that an app owns or claims, before it is said anew.
 // Called with e.mu held.

@@ -44,6 +44,7 @@ type world struct {
 	sourceErr error
 	self      self
 	labels    map[string]string // effective
+	chosen    map[string]string // the labels by which wanted was chosen
 	rendered  bool              // the root was rendered, so wanted is known
 	wanted    map[fleet.AppName]want
 	doubtful  map[fleet.AppName]error // Apps of the root that can't be read

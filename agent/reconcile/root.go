@@ -187,7 +187,7 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 	before := e.world.wanted
 	wanted := make(map[fleet.AppName]want, len(c.apps))
 	for name, w := range c.apps {
-		if ok, err := selection.Matches(w.app.Spec.Clusters, e.world.labels); ok && err == nil {
+		if isFor(w.app, e.world.labels) {
 			wanted[name] = w
 		}
 	}
@@ -202,7 +202,7 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 	}
 	// From here on an app that is not wanted may be removed at any moment, so
 	// what the guard would stop is held before it can be seen.
-	vanished, reason := e.vanished(e.apps[e.root].kept, c)
+	vanished, reason := e.vanished(e.apps[e.root].kept, c, e.world.labels)
 	if reason == "" {
 		vanished = nil
 	}
@@ -214,6 +214,7 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 		e.apps[e.root].problem, e.apps[e.root].last = nil, nil
 	}
 	e.content, e.world.wanted, e.world.doubtful, e.world.rendered = c, wanted, doubtful, true
+	e.world.chosen = e.world.labels
 }
 
 // adoptKept takes what was last applied for what is wanted, where the root
@@ -264,6 +265,11 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 	for _, w := range wanted {
 		apps = append(apps, w.object)
 	}
+	held, err := heldObjects(v.kept, e.heldNow())
+	if err != nil {
+		return err
+	}
+	apps = append(apps, held...)
 	slices.SortFunc(apps, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
 	// What else the root brings comes first: the apps may live in its namespaces.
 	// It waits its turn while the root can't be read or a person has to confirm.

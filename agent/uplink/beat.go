@@ -169,6 +169,8 @@ func (s *session) post(ctx context.Context) error {
 		s.cfg.Log.DebugContext(ctx, "a report failed", append(errorAttrs(err), "app", app.String())...)
 		if errors.Is(err, fleet.ErrConflict) {
 			signal(s.kick) // which sorts the epochs out
+		} else if l != nil {
+			s.out.later() // it may be this one alone that gets no answer
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
