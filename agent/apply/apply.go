@@ -236,10 +236,13 @@ func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, liv
 }
 
 func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstructured.Unstructured) error {
-	patch, err := ssa.PatchReplaceFieldsManagers(live, []ssa.FieldManager{
-		{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationUpdate},
-		{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationApply},
-	}, inventory.FieldManager)
+	var people []ssa.FieldManager
+	for _, m := range live.GetManagedFields() {
+		if inventory.IsPerson(m.Manager) {
+			people = append(people, ssa.FieldManager{Name: m.Manager, ExactMatch: true, OperationType: m.Operation})
+		}
+	}
+	patch, err := ssa.PatchReplaceFieldsManagers(live, people, inventory.FieldManager)
 	if err != nil || len(patch) == 0 {
 		return err
 	}
