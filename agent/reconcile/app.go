@@ -98,7 +98,8 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if waiting && !e.mayPass(v) {
 		return nil
 	}
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: v.want.app.Spec.Source.Path, Facts: v.facts})
+	source := v.want.app.Spec.Source
+	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: source.Path, Facts: v.facts, Directory: directoryOf(source)})
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
@@ -215,8 +216,17 @@ func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 	return e.cfg.Policy.Demands(name, own)
 }
 
+func directoryOf(s v1alpha1.AppSource) *unit.Directory {
+	if s.Directory == nil {
+		return nil
+	}
+	d := unit.Directory(*s.Directory)
+	return &d
+}
+
 // effectiveSpec is the part of an App's spec that decides what runs. Who must
-// approve, and which clusters are meant, do not: they move no digest.
+// approve, and which clusters are meant, do not: they move no digest. Nor does
+// which files of the path are taken: the objects are in the digest.
 func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
 	return fleet.Canonical(map[string]any{
 		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace,

@@ -35,6 +35,7 @@ type repository struct {
 	files   map[string]string
 	err     error
 	renders []string
+	chosen  map[string]*unit.Directory // by path, at the last render
 }
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
@@ -69,6 +70,10 @@ func (r *repository) Version() string { return "test" }
 func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rendered, error) {
 	r.mu.Lock()
 	r.renders = append(r.renders, q.Path)
+	if r.chosen == nil {
+		r.chosen = map[string]*unit.Directory{}
+	}
+	r.chosen[q.Path] = q.Directory
 	r.mu.Unlock()
 	text, ok := q.Snapshot.Tree.(tree)[q.Path]
 	read := unit.Read{Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: hashOf(text)}
@@ -94,7 +99,8 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 		}
 		gvk := u.GroupVersionKind()
 		out.Objects = append(out.Objects, unit.Object{JSON: b, Ref: fleet.ObjectRef{
-			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}})
+			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName(),
+		}})
 	}
 	return out, nil
 }
@@ -217,7 +223,9 @@ func (c *cluster) Fingerprint(*unstructured.Unstructured) string { return "looke
 
 func (c *cluster) Watch(context.Context, fleet.ObjectRef, schema.GroupVersionResource) {}
 func (c *cluster) Synced(context.Context, fleet.ObjectRef) error                       { return nil }
-func (c *cluster) Blind(fleet.ObjectRef) error                                         { return nil }
+
+func (c *cluster) Blind(fleet.ObjectRef) error { return nil }
+
 func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -380,8 +388,10 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 // start starts the engine, anew after a stop.
 func (s *spoke) start() {
 	s.t.Helper()
-	s.told = &told{moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
-		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{}}
+	s.told = &told{
+		moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
+		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{},
+	}
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
 		Source: s.repo, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },

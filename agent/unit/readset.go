@@ -2,6 +2,8 @@ package unit
 
 import (
 	"context"
+	"crypto/sha1" // as short as the hashes it stands beside; nobody gains by a collision
+	"encoding/binary"
 	"strings"
 )
 
@@ -14,6 +16,7 @@ const (
 	ReadMissing                 // that it is not there
 	ReadList                    // a directory's names, modes and hashes
 	ReadLink                    // a symbolic link's target
+	ReadNames                   // a directory's names and modes; Hash is NamesHash of them
 )
 
 // Read is one dependency: what a path was when it was read.
@@ -54,15 +57,35 @@ func (r ReadSet) Holds(ctx context.Context, t Tree, root Hash, f Facts, renderer
 		if err != nil || !want.holds(got, ok) {
 			return false, err
 		}
+		if want.Kind != ReadNames {
+			continue
+		}
+		entries, err := t.Entries(ctx, got.Hash)
+		if err != nil || NamesHash(entries) != want.Hash {
+			return false, err
+		}
 	}
 	return true, nil
 }
 
+// NamesHash identifies a directory's names and what each of them is. What is in
+// the files, or below the directories, does not count.
+func NamesHash(entries []TreeEntry) Hash {
+	h := sha1.New()
+	for _, e := range entries {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(e.Mode)))
+		h.Write([]byte(e.Name))
+		h.Write([]byte{0})
+	}
+	return Hash(h.Sum(nil))
+}
+
+// holds leaves the names of a ReadNames to the caller.
 func (r Read) holds(got TreeEntry, exists bool) bool {
 	switch r.Kind {
 	case ReadMissing:
 		return !exists
-	case ReadDir:
+	case ReadDir, ReadNames:
 		return exists && got.Mode == ModeDir
 	default:
 		return exists && got.Mode == r.Mode && got.Hash == r.Hash
