@@ -99,7 +99,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 		return nil
 	}
 	source := v.want.app.Spec.Source
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: source.Path, Facts: v.facts, Directory: directoryOf(source)})
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: source.Path, Facts: v.facts, Directory: directoryOf(source)})
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
@@ -126,7 +126,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 // gave is applied or failed; waiting, if it stands at a gate.
 func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, waiting bool, err error) {
 	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
+		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.renderVersion())
 	}
 	k := v.kept
 	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) {

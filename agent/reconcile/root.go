@@ -69,7 +69,7 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 	content := e.content
 	e.mu.Unlock()
 	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
+		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.renderVersion())
 	}
 	if content != nil {
 		if same, err := holds(content.reads); err != nil || same {
@@ -82,7 +82,7 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 			return false, errors.Join(err, e.asBefore(v, content))
 		}
 	}
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
 	if err != nil {
 		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}
