@@ -87,10 +87,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 // converge renders the app if it must, and carries the result to the cluster
 // as far as the gates let it.
 func (e *Engine) converge(ctx context.Context, v view) error {
-	spec, err := fleet.Canonical(v.want.app.Spec)
-	if err != nil {
-		return err
-	}
+	spec := v.want.spec
 	settled, waiting, err := e.remembered(ctx, v, spec)
 	if err != nil || settled {
 		return err
@@ -125,12 +122,9 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 // remembered tells whether the last render still stands: settled, if what it
 // gave is applied or failed; waiting, if it stands at a gate.
 func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, waiting bool, err error) {
-	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.renderVersion())
-	}
 	k := v.kept
 	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) {
-		if settled, err = holds(k.Reads); err != nil {
+		if settled, err = e.holds(ctx, v, readsApplied, k.Reads); err != nil {
 			return false, false, err
 		}
 		if settled {
@@ -140,7 +134,7 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 	if v.last == nil || v.last.spec != string(spec) {
 		return false, false, nil
 	}
-	same, err := holds(v.last.reads)
+	same, err := e.holds(ctx, v, readsLast, v.last.reads)
 	if err != nil || !same {
 		return false, false, err
 	}

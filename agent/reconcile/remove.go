@@ -64,6 +64,7 @@ func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 		delete(e.apps, name)
 	}
 	e.mu.Unlock()
+	e.reads.forget(name)
 	e.parts.Reports.Gone(name)
 	e.work.Add(e.root)
 	return nil

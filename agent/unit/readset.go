@@ -39,33 +39,37 @@ type ReadSet struct {
 // Holds tells whether every dependency is the same in the tree at root, for
 // the facts and the renderer's version.
 func (r ReadSet) Holds(ctx context.Context, t Tree, root Hash, f Facts, renderer string) (bool, error) {
-	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster {
+	if !r.factsHold(f, renderer) {
 		return false, nil
-	}
-	for k, v := range r.Labels {
-		if got, ok := f.Labels[k]; !ok || got != v {
-			return false, nil
-		}
-	}
-	for _, k := range r.Absent {
-		if _, ok := f.Labels[k]; ok {
-			return false, nil
-		}
 	}
 	for p, want := range r.Paths {
 		got, ok, err := Lookup(ctx, t, root, p)
-		if err != nil || !want.holds(got, ok) {
+		if err != nil {
 			return false, err
 		}
-		if want.Kind != ReadNames {
-			continue
-		}
-		entries, err := t.Entries(ctx, got.Hash)
-		if err != nil || NamesHash(entries) != want.Hash {
+		if holds, err := want.holdsAt(ctx, t, got, ok); err != nil || !holds {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// factsHold tells whether what is not in the tree is the same.
+func (r ReadSet) factsHold(f Facts, renderer string) bool {
+	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster {
+		return false
+	}
+	for k, v := range r.Labels {
+		if got, ok := f.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	for _, k := range r.Absent {
+		if _, ok := f.Labels[k]; ok {
+			return false
+		}
+	}
+	return true
 }
 
 // NamesHash identifies a directory's names and what each of them is. What is in
@@ -80,15 +84,21 @@ func NamesHash(entries []TreeEntry) Hash {
 	return Hash(h.Sum(nil))
 }
 
-// holds leaves the names of a ReadNames to the caller.
-func (r Read) holds(got TreeEntry, exists bool) bool {
+// holdsAt tells whether what stands at the path is the same for the reader.
+func (r Read) holdsAt(ctx context.Context, t Tree, got TreeEntry, exists bool) (bool, error) {
 	switch r.Kind {
 	case ReadMissing:
-		return !exists
-	case ReadDir, ReadNames:
-		return exists && got.Mode == ModeDir
+		return !exists, nil
+	case ReadDir:
+		return exists && got.Mode == ModeDir, nil
+	case ReadNames:
+		if !exists || got.Mode != ModeDir {
+			return false, nil
+		}
+		entries, err := t.Entries(ctx, got.Hash)
+		return err == nil && NamesHash(entries) == r.Hash, err
 	default:
-		return exists && got.Mode == r.Mode && got.Hash == r.Hash
+		return exists && got.Mode == r.Mode && got.Hash == r.Hash, nil
 	}
 }
 
@@ -99,24 +109,30 @@ func Lookup(ctx context.Context, t Tree, root Hash, path string) (TreeEntry, boo
 	if path == "" {
 		return at, true, nil
 	}
-next:
 	for name := range strings.SplitSeq(path, "/") {
-		if at.Mode != ModeDir {
-			return TreeEntry{}, false, nil
-		}
-		entries, err := t.Entries(ctx, at.Hash)
-		if err != nil {
+		e, exists, err := lookupIn(ctx, t, at, name)
+		if err != nil || !exists {
 			return TreeEntry{}, false, err
 		}
-		for _, e := range entries {
-			if e.Name == name {
-				at = e
-				continue next
-			}
-		}
-		return TreeEntry{}, false, nil
+		at = e
 	}
 	return at, true, nil
+}
+
+func lookupIn(ctx context.Context, t Tree, dir TreeEntry, name string) (TreeEntry, bool, error) {
+	if dir.Mode != ModeDir {
+		return TreeEntry{}, false, nil
+	}
+	entries, err := t.Entries(ctx, dir.Hash)
+	if err != nil {
+		return TreeEntry{}, false, err
+	}
+	for _, e := range entries {
+		if e.Name == name {
+			return e, true, nil
+		}
+	}
+	return TreeEntry{}, false, nil
 }
 
 // MarshalText and UnmarshalText keep hashes readable where read-sets are stored.
