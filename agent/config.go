@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -26,6 +27,7 @@ type Config struct {
 	Approval gate.Config   `json:"approval,omitzero"`
 	Prune    PruneConfig   `json:"prune,omitzero"`
 	Render   RenderConfig  `json:"render,omitzero"`
+	Images   images.Config `json:"images,omitzero"`
 
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
@@ -157,6 +159,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Prune.MaxObjects < 0 || c.Prune.MaxPercent < 0 || c.Prune.MaxPercent > 100 {
 		return fleet.Invalid("prune: maxObjects must not be negative, maxPercent is between 0 and 100")
+	}
+	if _, err := images.New(c.Images); err != nil {
+		return err
 	}
 	if c.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {

@@ -91,10 +91,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 // converge renders the app if it must, and carries the result to the cluster
 // as far as the gates let it.
 func (e *Engine) converge(ctx context.Context, v view) error {
-	spec, err := fleet.Canonical(v.want.app.Spec)
-	if err != nil {
-		return err
-	}
+	spec := v.want.spec
 	settled, waiting, err := e.remembered(ctx, v, spec)
 	if err != nil || settled {
 		return err
@@ -102,7 +99,8 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if waiting && !e.mayPass(v) {
 		return nil
 	}
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: v.want.app.Spec.Source.Path, Facts: v.facts})
+	source := v.want.app.Spec.Source
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: source.Path, Facts: v.facts, Directory: directoryOf(source)})
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
@@ -128,12 +126,9 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 // remembered tells whether the last render still stands: settled, if what it
 // gave is applied or failed; waiting, if it stands at a gate.
 func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, waiting bool, err error) {
-	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
-	}
 	k := v.kept
 	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) {
-		if settled, err = holds(k.Reads); err != nil {
+		if settled, err = e.holds(ctx, v, readsApplied, k.Reads); err != nil {
 			return false, false, err
 		}
 		if settled {
@@ -143,7 +138,7 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 	if v.last == nil || v.last.spec != string(spec) {
 		return false, false, nil
 	}
-	same, err := holds(v.last.reads)
+	same, err := e.holds(ctx, v, readsLast, v.last.reads)
 	if err != nil || !same {
 		return false, false, err
 	}
@@ -226,8 +221,17 @@ func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 	return e.cfg.Policy.Demands(name, own)
 }
 
+func directoryOf(s v1alpha1.AppSource) *unit.Directory {
+	if s.Directory == nil {
+		return nil
+	}
+	d := unit.Directory(*s.Directory)
+	return &d
+}
+
 // effectiveSpec is the part of an App's spec that decides what runs. Who must
-// approve, and which clusters are meant, do not: they move no digest.
+// approve, and which clusters are meant, do not: they move no digest. Nor does
+// which files of the path are taken: the objects are in the digest.
 func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
 	return fleet.Canonical(map[string]any{
 		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace,

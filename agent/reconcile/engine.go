@@ -29,6 +29,8 @@ type Engine struct {
 	poke  chan struct{}                                       // fetch now
 	fatal chan error
 
+	reads readIndexes
+
 	strangers sync.Map // fleet.AppName of Apps that did not come from the root
 
 	mu      sync.Mutex
@@ -64,6 +66,7 @@ const selfName = "capstan-self"
 // want is an app that is meant to be here.
 type want struct {
 	app    *v1alpha1.App
+	spec   []byte      // canonical: an app's every look begins with comparing it
 	object unit.Object // the App object itself
 }
 

@@ -31,6 +31,7 @@ type repository struct {
 	files   map[string]string
 	err     error
 	renders []string
+	chosen  map[string]*unit.Directory // by path, at the last render
 }
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
@@ -65,6 +66,10 @@ func (r *repository) Version() string { return "test" }
 func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rendered, error) {
 	r.mu.Lock()
 	r.renders = append(r.renders, q.Path)
+	if r.chosen == nil {
+		r.chosen = map[string]*unit.Directory{}
+	}
+	r.chosen[q.Path] = q.Directory
 	r.mu.Unlock()
 	text, ok := q.Snapshot.Tree.(tree)[q.Path]
 	read := unit.Read{Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: hashOf(text)}

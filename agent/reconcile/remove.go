@@ -71,6 +71,7 @@ func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 	}
 	e.world.moved = true // what it owned is free for others
 	e.mu.Unlock()
+	e.reads.forget(name)
 	e.parts.Reports.Gone(name)
 	e.work.Add(e.root)
 	return nil

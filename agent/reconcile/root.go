@@ -69,21 +69,18 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 	e.mu.Lock()
 	content := e.content
 	e.mu.Unlock()
-	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
-	}
 	if content != nil {
-		if same, err := holds(content.reads); err != nil || same {
+		if same, err := e.holds(ctx, v, readsContent, content.reads); err != nil || same {
 			e.choose(content, true)
 			return true, err
 		}
 	}
 	if v.last != nil && v.last.failed && !v.retry {
-		if same, err := holds(v.last.reads); err != nil || same {
+		if same, err := e.holds(ctx, v, readsLast, v.last.reads); err != nil || same {
 			return false, errors.Join(err, e.asBefore(v, content))
 		}
 	}
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
 	if err != nil {
 		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}
@@ -176,7 +173,8 @@ func (e *Engine) readApp(o unit.Object) (fleet.AppName, want, error) {
 	if o.JSON, err = fleet.Canonical(m); err != nil {
 		return name, want{}, err
 	}
-	return name, want{app: a, object: o}, nil
+	spec, err := fleet.Canonical(a.Spec)
+	return name, want{app: a, spec: spec, object: o}, err
 }
 
 // choose selects the Apps for this cluster. An App that can't be read is
