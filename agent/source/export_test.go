@@ -6,6 +6,7 @@ import "github.com/capstan-gitops/capstan/agent/unit"
 var (
 	ParseTree   = parseTree
 	ParseCommit = parseCommit
+	ParseTag    = parseTag
 	GuardPack   = guardPack
 )
 
