@@ -62,6 +62,11 @@ type SourceConfig struct {
 	CertFile     string          `json:"certFile,omitempty"` // a client certificate
 	KeyFile      string          `json:"keyFile,omitempty"`
 	ProxyURL     string          `json:"proxyURL,omitempty"`
+
+	// For ssh.
+	IdentityFile           string `json:"identityFile,omitempty"` // a private key
+	IdentityPassphraseFile string `json:"identityPassphraseFile,omitempty"`
+	KnownHostsFile         string `json:"knownHostsFile,omitempty"`
 }
 
 // repository is what the room that reads it is given.
@@ -73,6 +78,7 @@ func (c SourceConfig) repository() source.Config {
 	return source.Config{
 		URL: c.URL, Ref: ref, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ProxyURL: c.ProxyURL,
+		IdentityFile: c.IdentityFile, IdentityPassphraseFile: c.IdentityPassphraseFile, KnownHostsFile: c.KnownHostsFile,
 	}
 }
 

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"net/url"
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -11,7 +10,7 @@ const defaultTimeout = 2 * time.Minute
 
 // Config says where a repository is and how to read it.
 type Config struct {
-	URL string // http or https, without credentials
+	URL string // https, http or ssh, without credentials
 	Ref Ref    // what is followed
 
 	// Files with what the server asks for: a user's name and password, or a
@@ -26,6 +25,10 @@ type Config struct {
 	CAFile, CertFile, KeyFile string
 	ProxyURL                  string // for http and https; "": as the environment says
 
+	// For ssh: the private key, what opens it if anything has to, and the keys of
+	// hosts to trust. They are read again at each fetch.
+	IdentityFile, IdentityPassphraseFile, KnownHostsFile string
+
 	Limits  Limits        // zero fields: defaults
 	Timeout time.Duration // of one fetch; 0: two minutes
 }
@@ -38,9 +41,6 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) validate() error {
-	if err := validateURL(c.URL); err != nil {
-		return err
-	}
 	if err := c.Ref.Validate(); err != nil {
 		return err
 	}
@@ -52,30 +52,6 @@ func (c *Config) validate() error {
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		return fleet.WithHint(fleet.Invalid("of the client certificate and its key only one file is given"), "give both")
-	}
-	return nil
-}
-
-// validateURL never repeats the URL where it may hold a credential.
-func validateURL(s string) error {
-	if s == "" {
-		return fleet.WithHint(fleet.Invalid("no repository is given"), "give its URL, like https://git.example.com/fleet.git")
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		// Not the parser's error: it quotes the URL.
-		return fleet.WithHint(fleet.Invalid("the repository's URL can't be read"), "write it like https://git.example.com/fleet.git; ssh addresses are not supported")
-	}
-	switch {
-	case u.User != nil:
-		return fleet.WithHint(fleet.Invalid("the repository's URL has credentials in it"),
-			"take them out of the URL, and give the files that hold the username and the password")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fleet.WithHint(fleet.Invalid("repositories are read over http and https only"), "write the URL like https://git.example.com/fleet.git")
-	case u.Host == "":
-		return fleet.WithHint(fleet.Invalid("the repository's URL names no host"), "write it like https://git.example.com/fleet.git")
-	case u.RawQuery != "" || u.Fragment != "":
-		return fleet.WithHint(fleet.Invalid("the repository's URL has something after its path"), "end it before ? and #; a branch is set apart from the URL")
 	}
 	return nil
 }

@@ -46,6 +46,9 @@ func (s *server) translate(ctx context.Context, with credentials, err error) (hi
 	}
 	var status *githttp.Err
 	switch {
+	case ctx.Err() != nil: // whatever came of it
+		err := noAnswer(ctx, s.cfg.Timeout)
+		return fleet.Hint(err), err
 	case errors.Is(err, transport.ErrAuthenticationRequired) && with.none():
 		return "give the files that hold the username and the password, or the bearer token", fleet.Forbidden("the server asks for credentials, and none are configured")
 	case errors.Is(err, transport.ErrAuthenticationRequired):
@@ -66,12 +69,12 @@ func (s *server) translate(ctx context.Context, with credentials, err error) (hi
 		return "many servers give only what a branch or tag points at: set uploadpack.allowReachableSHA1InWant there, or follow a tag",
 			fleet.NotFound("the server does not give what was asked for, the %s", s.cfg.Ref)
 	default:
-		return s.translateNetwork(ctx, with, err)
+		return s.translateNetwork(with, err)
 	}
 }
 
 // translateNetwork is for what happens before a server answers.
-func (s *server) translateNetwork(ctx context.Context, with credentials, err error) (hint string, explained error) {
+func (s *server) translateNetwork(with credentials, err error) (hint string, explained error) {
 	// The error of a request quotes its URL, which after a redirect is not ours.
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		err = request.Err
@@ -83,9 +86,6 @@ func (s *server) translateNetwork(ctx context.Context, with credentials, err err
 		authority   x509.UnknownAuthorityError
 	)
 	switch {
-	case ctx.Err() != nil:
-		err := noAnswer(ctx, s.cfg.Timeout)
-		return fleet.Hint(err), err
 	case errors.As(err, &certificate), errors.As(err, &authority):
 		return "if a private authority issued it, give the file with that authority's certificate", fleet.Unavailable("the server's certificate is not trusted: %w", err)
 	case strings.Contains(err.Error(), "remote error: tls: "): // it has no type of its own
@@ -96,7 +96,7 @@ func (s *server) translateNetwork(ctx context.Context, with credentials, err err
 	case errors.As(err, &op):
 		return "is the Git server up, and does a network policy or a proxy let the agent reach it?", fleet.Unavailable("the server can't be reached: %w", err)
 	default:
-		return "is the URL a Git repository's, over smart HTTP? Look at the Git server's log", fleet.Unavailable("the fetch failed: %s", plain(with.hide(err.Error())))
+		return "is the URL a Git repository's, over smart HTTP or ssh? Look at the Git server's log", fleet.Unavailable("the fetch failed: %s", plain(with.hide(err.Error())))
 	}
 }
 

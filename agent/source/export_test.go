@@ -1,6 +1,10 @@
 package source
 
-import "github.com/capstan-gitops/capstan/agent/unit"
+import (
+	"strings"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+)
 
 // What reads a stranger's bytes is fuzzed by itself, not through a server.
 var (
@@ -9,6 +13,12 @@ var (
 	ParseTag    = parseTag
 	GuardPack   = guardPack
 )
+
+// ParseAddress gives the parts of an address in a row.
+func ParseAddress(s string) (string, error) {
+	a, err := parseAddress(s)
+	return strings.Join([]string{a.scheme, a.user, a.host, a.path}, " "), err
+}
 
 // Unpack gives how many objects a pack holds.
 func Unpack(pack []byte) (int, error) {

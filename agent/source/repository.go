@@ -39,8 +39,15 @@ func New(cfg Config) (*Repository, error) {
 	return &Repository{cfg: cfg, place: p, parsed: newParsedTrees(), fetching: make(chan struct{}, 1)}, nil
 }
 
-func newPlace(cfg *Config, address string) (place, error) {
-	return newHTTPServer(cfg, address)
+func newPlace(cfg *Config, url string) (place, error) {
+	a, err := parseAddress(url)
+	if err != nil {
+		return nil, err
+	}
+	if a.scheme == "ssh" {
+		return newSSHServer(cfg, a)
+	}
+	return newHTTPServer(cfg, url)
 }
 
 // Fetch gives the newest commit of what is followed. When that is the one it
