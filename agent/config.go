@@ -53,6 +53,7 @@ type SourceConfig struct {
 	URL          string          `json:"url"`
 	Branch       string          `json:"branch,omitempty"` // short for ref.branch
 	Ref          source.Ref      `json:"ref,omitzero"`
+	Mirrors      []string        `json:"mirrors,omitempty"`
 	Path         string          `json:"path"` // the root path
 	PollInterval metav1.Duration `json:"pollInterval,omitempty"`
 	UsernameFile string          `json:"usernameFile,omitempty"`
@@ -76,7 +77,7 @@ func (c SourceConfig) repository() source.Config {
 		ref.Branch = c.Branch
 	}
 	return source.Config{
-		URL: c.URL, Ref: ref, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
+		URL: c.URL, Ref: ref, Mirrors: c.Mirrors, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ProxyURL: c.ProxyURL,
 		IdentityFile: c.IdentityFile, IdentityPassphraseFile: c.IdentityPassphraseFile, KnownHostsFile: c.KnownHostsFile,
 	}

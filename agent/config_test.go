@@ -33,6 +33,20 @@ func TestAWholeConfigurationIsRead(t *testing.T) {
 	}
 }
 
+func TestEveryFieldOfTheSourceIsRead(t *testing.T) {
+	c, err := agent.ParseConfig("agent.yaml", []byte(strings.Replace(whole, "branch: main", `ref: {semver: 1.x}, mirrors: ["file:///m.git"], certFile: c, keyFile: k,
+  proxyURL: "http://proxy:1", identityFile: i, identityPassphraseFile: p, knownHostsFile: h`, 1)))
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := c.Source; s.Ref.Semver != "1.x" || s.Mirrors[0] != "file:///m.git" || s.CertFile+s.KeyFile+s.IdentityFile+s.IdentityPassphraseFile+s.KnownHostsFile != "ckiph" {
+		t.Errorf("got %+v", s)
+	}
+}
+
 func TestAMistakeIsNamed(t *testing.T) {
 	for _, tt := range []struct{ name, old, mistake, message string }{
 		{"an unknown field", "branch: main", "brunch: main", "brunch"},

@@ -13,10 +13,10 @@ import (
 
 // address is where a place is, taken apart.
 type address struct {
-	scheme string // http, https, ssh
+	scheme string // http, https, ssh, file, bundle
 	user   string // of ssh
-	host   string // of ssh, with its port
-	path   string // of ssh, as the server is to read it
+	host   string // of http, https and ssh; of ssh with its port
+	path   string // of ssh, as the server is to read it; of file and bundle
 }
 
 // scpLike is how people write SSH addresses: [user@]host:path.
@@ -44,8 +44,10 @@ func parseAddress(s string) (address, error) {
 	}
 	switch u.Scheme {
 	case "http", "https", "ssh":
+	case "file", "bundle":
+		return localAddress(u)
 	default:
-		return address{}, fleet.WithHint(fleet.Invalid("repositories are read over https, http and ssh only"), like)
+		return address{}, fleet.WithHint(fleet.Invalid("repositories are read from https, http, ssh, file and bundle URLs only"), like)
 	}
 	switch {
 	case u.Hostname() == "":
@@ -53,7 +55,7 @@ func parseAddress(s string) (address, error) {
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		return address{}, fleet.WithHint(fleet.Invalid("the repository's URL has something after its path"), "end it before ? and #; a branch is set apart from the URL")
 	case u.Scheme != "ssh":
-		return address{scheme: u.Scheme}, nil
+		return address{scheme: u.Scheme, host: u.Host}, nil
 	}
 	port := u.Port()
 	if port == "" {
@@ -64,6 +66,14 @@ func parseAddress(s string) (address, error) {
 		p = p[1:]
 	}
 	return sshAddress(u.User.Username(), net.JoinHostPort(u.Hostname(), port), p)
+}
+
+// localAddress is of a directory on this machine.
+func localAddress(u *url.URL) (address, error) {
+	if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
+		return address{}, fleet.WithHint(fleet.Invalid("the repository's URL is not the path of a directory here"), "write it with three slashes, like file:///var/mirror/fleet.git")
+	}
+	return address{scheme: u.Scheme, path: path.Clean(u.Path)}, nil
 }
 
 func sshAddress(user, host, p string) (address, error) {

@@ -7,7 +7,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/source"
 )
 
-func TestAddressesOfSSH(t *testing.T) {
+func TestAddresses(t *testing.T) {
 	for in, want := range map[string]string{
 		"git@git.example.com:team/fleet.git":           "ssh git git.example.com:22 team/fleet.git",
 		"git.example.com:fleet.git":                    "ssh git git.example.com:22 fleet.git",
@@ -15,8 +15,10 @@ func TestAddressesOfSSH(t *testing.T) {
 		"ssh://git.example.com/fleet.git":              "ssh git git.example.com:22 /fleet.git",
 		"ssh://deploy@git.example.com:2222/fleet.git":  "ssh deploy git.example.com:2222 /fleet.git",
 		"ssh://git@[::1]:22/~deploy/fleet.git":         "ssh git [::1]:22 ~deploy/fleet.git",
-		"https://git.example.com/fleet.git":            "https   ",
-		"https://git.example.com:8443/team/fleet.git/": "https   ",
+		"https://git.example.com/fleet.git":            "https  git.example.com ",
+		"https://git.example.com:8443/team/fleet.git/": "https  git.example.com:8443 ",
+		"file:///var/mirror/fleet.git":                 "file   /var/mirror/fleet.git",
+		"bundle:///var/drop/":                          "bundle   /var/drop",
 	} {
 		if got, err := source.ParseAddress(in); err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %q", in, got, err, want)

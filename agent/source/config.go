@@ -10,8 +10,12 @@ const defaultTimeout = 2 * time.Minute
 
 // Config says where a repository is and how to read it.
 type Config struct {
-	URL string // https, http or ssh, without credentials
+	URL string // https, http, ssh, file (a repository on a volume) or bundle (a directory); without credentials
 	Ref Ref    // what is followed
+
+	// Mirrors are other places with the same repository, asked in this order
+	// when the URL fails. Credentials for HTTP go to the URL's own host only.
+	Mirrors []string
 
 	// Files with what the server asks for: a user's name and password, or a
 	// bearer token. They are read again at each fetch, so that they may rotate.

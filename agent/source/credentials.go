@@ -35,6 +35,8 @@ func (c *Config) credentials() (credentials, error) {
 	return got, nil
 }
 
+func (c *Config) hasCredentials() bool { return c.PasswordFile != "" || c.BearerTokenFile != "" }
+
 func (c credentials) none() bool { return c == credentials{} }
 
 // auth is nil where there are no credentials.

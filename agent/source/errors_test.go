@@ -41,12 +41,14 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		text, hint string
 	}{
 		"nothing":        {source.Config{Ref: source.Ref{Branch: "main"}}, "no repository", "URL"},
-		"ftp":            {source.Config{URL: "ftp://git.example.com/fleet.git", Ref: source.Ref{Branch: "main"}}, "https, http and ssh only", "https://"},
-		"path":           {source.Config{URL: "/srv/fleet.git", Ref: source.Ref{Branch: "main"}}, "https, http and ssh only", "https://"},
+		"ftp":            {source.Config{URL: "ftp://git.example.com/fleet.git", Ref: source.Ref{Branch: "main"}}, "https, http, ssh, file and bundle URLs only", "https://"},
+		"path":           {source.Config{URL: "/srv/fleet.git", Ref: source.Ref{Branch: "main"}}, "https, http, ssh, file and bundle URLs only", "https://"},
 		"ssh, no key":    {source.Config{URL: "ssh://git.example.com/fleet.git", Ref: source.Ref{Branch: "main"}}, "no private key", "give the file"},
 		"ssh, no hosts":  {source.Config{URL: "git@git.example.com:fleet.git", Ref: source.Ref{Branch: "main"}, IdentityFile: "k"}, "host keys to trust", "ssh-keyscan"},
 		"ssh, no path":   {source.Config{URL: "ssh://git.example.com/", Ref: source.Ref{Branch: "main"}, IdentityFile: "k"}, "names no repository", "ssh://"},
 		"ssh password":   {source.Config{URL: "ssh://git:" + secret + "@git.example.com/f.git", Ref: source.Ref{Branch: "main"}}, "has credentials in it", "take them out"},
+		"file, a host":   {source.Config{URL: "file://srv/fleet.git", Ref: source.Ref{Branch: "main"}}, "not the path of a directory", "three slashes"},
+		"bundle, no dir": {source.Config{URL: "bundle:", Ref: source.Ref{Branch: "main"}}, "not the path of a directory", "three slashes"},
 		"credentials":    {source.Config{URL: "https://u:" + secret + "@git.example.com/f.git", Ref: source.Ref{Branch: "main"}}, "has credentials in it", "take them out"},
 		"token as user":  {source.Config{URL: "https://" + secret + "@git.example.com/f.git", Ref: source.Ref{Branch: "main"}}, "has credentials in it", "take them out"},
 		"bad with both":  {source.Config{URL: "https://u:" + secret + "@git.example.com/%zz", Ref: source.Ref{Branch: "main"}}, "can't be read", "https://"},

@@ -1,7 +1,10 @@
 package source
 
 import (
+	"bufio"
+	"bytes"
 	"strings"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
@@ -19,6 +22,18 @@ func ParseAddress(s string) (string, error) {
 	a, err := parseAddress(s)
 	return strings.Join([]string{a.scheme, a.user, a.host, a.path}, " "), err
 }
+
+// SetClock replaces a repository's clock.
+func (r *Repository) SetClock(now func() time.Time) { r.now = now }
+
+// ParseBundleHeader gives how many references there are.
+func ParseBundleHeader(b []byte) (refs, needs int, size int64, err error) {
+	h, err := parseBundleHeader(bufio.NewReaderSize(bytes.NewReader(b), maxBundleLine))
+	return len(h.refs), len(h.needs), h.size, err
+}
+
+// CompareNames is the order of bundles.
+var CompareNames = compareNames
 
 // Unpack gives how many objects a pack holds.
 func Unpack(pack []byte) (int, error) {

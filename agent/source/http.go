@@ -26,6 +26,7 @@ import (
 // certificates only.
 type httpLine struct {
 	cfg      *Config
+	stranger bool // not the host that the credentials are for
 	endpoint *transport.Endpoint
 	maxBytes int64
 
@@ -36,12 +37,16 @@ type httpLine struct {
 
 var _ line = (*httpLine)(nil)
 
-func newHTTPServer(cfg *Config, address string) (*server, error) {
-	endpoint, err := transport.NewEndpoint(address)
+func newHTTPServer(cfg *Config, url string, a address) (*server, error) {
+	endpoint, err := transport.NewEndpoint(url)
 	if err != nil {
 		return nil, fleet.Invalid("the repository's URL can't be used")
 	}
-	l := &httpLine{cfg: cfg, endpoint: endpoint, maxBytes: cfg.Limits.answerBytes()}
+	own, err := parseAddress(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	l := &httpLine{cfg: cfg, stranger: a.scheme != own.scheme || a.host != own.host, endpoint: endpoint, maxBytes: cfg.Limits.answerBytes()}
 	return newServer(cfg, l), l.refresh()
 }
 
@@ -49,9 +54,12 @@ func newHTTPServer(cfg *Config, address string) (*server, error) {
 // when the server sends us to another one; a redirect changes the session's
 // endpoint, so each has its own.
 func (l *httpLine) open(context.Context) (transport.UploadPackSession, credentials, error) {
-	with, err := l.cfg.credentials()
-	if err != nil {
-		return nil, with, err
+	var with credentials
+	if !l.stranger {
+		var err error
+		if with, err = l.cfg.credentials(); err != nil {
+			return nil, with, err
+		}
 	}
 	if err := l.refresh(); err != nil {
 		return nil, with, err

@@ -64,6 +64,15 @@ func (o objects) read(kind plumbing.ObjectType, h unit.Hash) ([]byte, error) {
 
 var errMissing = errors.New("the object is missing")
 
+func (o objects) hasAll(names []unit.Hash) bool {
+	for _, h := range names {
+		if _, ok := o[h]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // maxTags bounds tags of tags.
 const maxTags = 8
 

@@ -19,6 +19,9 @@ type visit interface {
 	// bring gives a commit, or a tag of one, with all it needs and nothing else.
 	// What we have is not brought again.
 	bring(ctx context.Context, tip unit.Hash, have state) (brought, error)
+	// history gives commits that led to one, up to a depth, and perhaps others.
+	// Which of them are missing the caller finds out.
+	history(ctx context.Context, commit unit.Hash, depth int, have state) (history, error)
 	Close() error
 }
 

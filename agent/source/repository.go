@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -12,8 +13,9 @@ import (
 // Repository follows one ref of a repository. It is safe for concurrent use.
 type Repository struct {
 	cfg    Config
-	place  place
+	spots  []*spot // the repository itself, and its mirrors
 	parsed *parsedTrees
+	now    func() time.Time
 
 	fetching chan struct{} // holds one value while a fetch runs
 	last     state         // belongs to who fetches
@@ -32,11 +34,18 @@ func New(cfg Config) (*Repository, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	p, err := newPlace(&cfg, cfg.URL)
-	if err != nil {
-		return nil, err
+	r := &Repository{cfg: cfg, parsed: newParsedTrees(), now: time.Now, fetching: make(chan struct{}, 1)}
+	for i, url := range append([]string{cfg.URL}, cfg.Mirrors...) {
+		p, err := newPlace(&r.cfg, url)
+		if err != nil && i > 0 {
+			err = fleet.WithHint(fmt.Errorf("mirror %d: %w", i, err), fleet.Hint(err))
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.spots = append(r.spots, &spot{place: p, url: url, mirror: i > 0})
 	}
-	return &Repository{cfg: cfg, place: p, parsed: newParsedTrees(), fetching: make(chan struct{}, 1)}, nil
+	return r, nil
 }
 
 func newPlace(cfg *Config, url string) (place, error) {
@@ -44,45 +53,75 @@ func newPlace(cfg *Config, url string) (place, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.scheme == "ssh" {
+	switch a.scheme {
+	case "ssh":
 		return newSSHServer(cfg, a)
+	case "file":
+		return &disk{cfg: cfg, dir: a.path}, nil
+	case "bundle":
+		return &bundles{cfg: cfg, dir: a.path}, nil
+	default:
+		return newHTTPServer(cfg, url, a)
 	}
-	return newHTTPServer(cfg, url)
 }
 
 // Fetch gives the newest commit of what is followed. When that is the one it
 // gave last, one small request is all it costs, and the snapshot is the same
-// one. Snapshots given earlier stay readable.
+// one. Snapshots given earlier stay readable. Mirrors are asked when the
+// repository itself fails; what they have is taken if it is newer.
 //
 // Errors have a hint; errors.Is tells fleet.ErrUnavailable (the server can't be
 // reached or fails), fleet.ErrForbidden (it refuses the credentials),
 // fleet.ErrNotFound (no such repository or ref, or nothing in it) and
 // fleet.ErrInvalid (the content is damaged or over the limits).
 func (r *Repository) Fetch(ctx context.Context) (unit.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
 	select {
 	case r.fetching <- struct{}{}:
 		defer func() { <-r.fetching }()
 	case <-ctx.Done():
-		return unit.Snapshot{}, r.named(noAnswer(ctx, r.cfg.Timeout))
+		return unit.Snapshot{}, noAnswer(ctx, r.cfg.Timeout)
 	}
-	if err := r.fetch(ctx); err != nil {
-		return unit.Snapshot{}, r.named(err)
+	if r.cfg.Ref.Commit == "" || r.last.empty() { // a commit does not change
+		if err := r.fetch(ctx); err != nil {
+			return unit.Snapshot{}, err
+		}
 	}
-	return r.last.snapshot, nil
+	got := r.last.snapshot
+	got.Notice = r.notice()
+	return got, nil
 }
 
-// named says of which repository an error is.
-func (r *Repository) named(err error) error {
-	return fleet.WithHint(fmt.Errorf("repository %s: %w", r.cfg.URL, err), fleet.Hint(err))
-}
-
+// fetch asks one place after the other until one has what is newest.
 func (r *Repository) fetch(ctx context.Context) error {
-	if r.cfg.Ref.Commit != "" && !r.last.empty() {
-		return nil // a commit does not change
+	var failures []error
+	answered := false
+	for _, s := range r.inOrder() {
+		err := r.look(ctx, s)
+		if ctx.Err() != nil {
+			return ctx.Err() // nobody waits for it any more
+		}
+		if errors.Is(err, errBehind) {
+			s.met(nil, r.now())
+			answered = true
+			continue
+		}
+		s.met(err, r.now())
+		if err == nil {
+			return nil
+		}
+		failures = append(failures, s.named(err))
 	}
-	v, err := r.place.visit(ctx)
+	if answered {
+		return nil // what we have is the newest there is
+	}
+	return joined(failures)
+}
+
+// look asks one place.
+func (r *Repository) look(ctx context.Context, s *spot) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	v, err := s.place.visit(ctx)
 	if err != nil {
 		return err
 	}
@@ -93,11 +132,22 @@ func (r *Repository) fetch(ctx context.Context) error {
 	}
 	switch {
 	case found == r.last.chosen && !r.last.empty():
+		s.behind = lag{}
 		return nil
 	case found.tip == r.refused.tip && r.refused.err != nil:
 		return r.refused.err
+	case s.behind.tip == found.tip && s.behind.of == r.last.commit && !r.last.empty():
+		return errBehind
 	}
-	next, err := r.bring(ctx, v, found)
+	s.behind = lag{}
+	next, err := r.bring(ctx, v, found, s.url)
+	if err == nil && s.mirror && !r.last.empty() {
+		err = r.newer(ctx, v, next)
+	}
+	if errors.Is(err, errBehind) {
+		s.behind = lag{tip: found.tip, of: r.last.commit, has: next.snapshot.Revision().Short()}
+		return err
+	}
 	if err != nil {
 		if errors.Is(err, errLimit) {
 			r.refused = refusal{tip: found.tip, err: err}
@@ -110,7 +160,7 @@ func (r *Repository) fetch(ctx context.Context) error {
 }
 
 // bring gets what we lack of a tip.
-func (r *Repository) bring(ctx context.Context, v visit, found chosen) (state, error) {
+func (r *Repository) bring(ctx context.Context, v visit, found chosen, from string) (state, error) {
 	got := brought{commit: r.last.commit, root: r.last.snapshot.Root, objects: r.last.objects}
 	if found.tip != r.last.chosen.tip || r.last.empty() {
 		var err error
@@ -123,6 +173,6 @@ func (r *Repository) bring(ctx context.Context, v visit, found chosen) (state, e
 	}
 	return state{chosen: found, commit: got.commit, objects: got.objects, snapshot: unit.Snapshot{
 		RepoURL: r.cfg.URL, Ref: found.name, Commit: got.commit.String(), Root: got.root,
-		Tree: &tree{objects: got.objects, parsed: r.parsed},
+		From: from, Tree: &tree{objects: got.objects, parsed: r.parsed},
 	}}, nil
 }

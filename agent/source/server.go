@@ -126,6 +126,49 @@ func (v *serverVisit) download(ctx context.Context, tip unit.Hash, have state) (
 	return got, nil
 }
 
+// history asks for commits alone where the server filters, and otherwise for
+// what else changed with them.
+func (v *serverVisit) history(ctx context.Context, commit unit.Hash, depth int, have state) (history, error) {
+	base := objects(nil)
+	filters := v.refs.Capabilities.Supports(capability.Filter)
+	if filters {
+		have = state{} // commits are small, and the server need not think
+	} else {
+		depth = min(depth, unfilteredDepth)
+		base = have.objects
+	}
+	request, err := request(v.refs, commit, have)
+	if err != nil {
+		return nil, v.server.explain(ctx, v.with, err)
+	}
+	request.Depth = packp.DepthCommits(depth)
+	if filters {
+		if err := request.Capabilities.Set(capability.Filter); err != nil {
+			return nil, err
+		}
+		request.Filter = packp.FilterTreeDepth(0)
+	}
+	pack, err := v.send(ctx, request)
+	if err != nil {
+		return nil, v.server.explain(ctx, v.with, err)
+	}
+	if err := guardPack(pack, v.server.cfg.Limits); err != nil {
+		return nil, damaged(err)
+	}
+	all, err := unpack(pack, base)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	known, err := all.commits()
+	if err != nil {
+		return nil, damaged(err)
+	}
+	return known, nil
+}
+
+// unfilteredDepth bounds how many commits are asked for with their files.
+const unfilteredDepth = 64
+
 // send asks for a pack, in a new session if this one was used.
 func (v *serverVisit) send(ctx context.Context, request *packp.UploadPackRequest) ([]byte, error) {
 	if v.used {
@@ -186,7 +229,7 @@ func readPack(r io.Reader, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(pack)) > limit {
-		return nil, damaged(fmt.Errorf("%w: the server sends more than %d bytes", errLimit, limit))
+		return nil, damaged(fmt.Errorf("%w: the pack has more than %d bytes", errLimit, limit))
 	}
 	return pack, nil
 }
