@@ -64,6 +64,8 @@ type SourceConfig struct {
 	KeyFile      string          `json:"keyFile,omitempty"`
 	ProxyURL     string          `json:"proxyURL,omitempty"`
 
+	Verify       source.Verify   `json:"verify,omitzero"`
+
 	// For ssh.
 	IdentityFile           string `json:"identityFile,omitempty"` // a private key
 	IdentityPassphraseFile string `json:"identityPassphraseFile,omitempty"`
@@ -80,6 +82,7 @@ func (c SourceConfig) repository() source.Config {
 		URL: c.URL, Ref: ref, Mirrors: c.Mirrors, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ProxyURL: c.ProxyURL,
 		IdentityFile: c.IdentityFile, IdentityPassphraseFile: c.IdentityPassphraseFile, KnownHostsFile: c.KnownHostsFile,
+		Verify: c.Verify,
 	}
 }
 
@@ -195,6 +198,9 @@ func (c *SourceConfig) validate() error {
 		if err := c.Ref.Validate(); err != nil {
 			return fmt.Errorf("source.ref: %w", err)
 		}
+	}
+	if err := c.Verify.Validate(c.Ref); err != nil {
+		return fmt.Errorf("source.verify: %w", err)
 	}
 	if p := c.Path; p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.HasPrefix(p, "..") {
 		return fleet.WithHint(fleet.Invalid("source.path: %q is not a path inside the repository", p), `write it like "clusters/fleet"; "." is the repository's root`)

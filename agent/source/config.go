@@ -33,6 +33,8 @@ type Config struct {
 	// hosts to trust. They are read again at each fetch.
 	IdentityFile, IdentityPassphraseFile, KnownHostsFile string
 
+	Verify Verify // whose signatures are asked for
+
 	Limits  Limits        // zero fields: defaults
 	Timeout time.Duration // of one fetch; 0: two minutes
 }
@@ -46,6 +48,9 @@ func (c *Config) setDefaults() {
 
 func (c *Config) validate() error {
 	if err := c.Ref.Validate(); err != nil {
+		return err
+	}
+	if err := c.Verify.Validate(c.Ref); err != nil {
 		return err
 	}
 	if c.UsernameFile != "" && c.PasswordFile == "" {

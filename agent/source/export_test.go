@@ -23,6 +23,22 @@ func ParseAddress(s string) (string, error) {
 	return strings.Join([]string{a.scheme, a.user, a.host, a.path}, " "), err
 }
 
+// Signed gives the parts of a commit, or of a tag.
+func Signed(content []byte, tag bool) (payload []byte, signature string, err error) {
+	parse := signedCommit
+	if tag {
+		parse = signedTag
+	}
+	s, err := parse(content)
+	return s.payload, s.signature, err
+}
+
+// ParseOpenPGPKeys gives how many keys there are.
+func ParseOpenPGPKeys(b []byte) (int, error) {
+	keys, err := parseOpenPGPKeys(b)
+	return len(keys), err
+}
+
 // SetClock replaces a repository's clock.
 func (r *Repository) SetClock(now func() time.Time) { r.now = now }
 

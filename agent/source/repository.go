@@ -18,8 +18,11 @@ type Repository struct {
 	now    func() time.Time
 
 	fetching chan struct{} // holds one value while a fetch runs
-	last     state         // belongs to who fetches
-	refused  refusal       // likewise
+
+	// What follows belongs to who fetches.
+	last       state
+	unverified state // is not downloaded again
+	refused    refusal
 }
 
 // refusal is a tip over the limits. It stays so: it is not downloaded again.
@@ -140,7 +143,15 @@ func (r *Repository) look(ctx context.Context, s *spot) error {
 		return errBehind
 	}
 	s.behind = lag{}
-	next, err := r.bring(ctx, v, found, s.url)
+	next := r.unverified // perhaps the keys changed
+	if next.chosen != found || next.empty() {
+		if next, err = r.bring(ctx, v, found, s.url); err == nil {
+			r.unverified = next
+		}
+	}
+	if err == nil {
+		err = r.cfg.Verify.verify(next, r.now())
+	}
 	if err == nil && s.mirror && !r.last.empty() {
 		err = r.newer(ctx, v, next)
 	}
@@ -154,7 +165,7 @@ func (r *Repository) look(ctx context.Context, s *spot) error {
 		}
 		return err
 	}
-	r.refused = refusal{}
+	r.refused, r.unverified = refusal{}, state{}
 	r.last = next
 	return nil
 }
