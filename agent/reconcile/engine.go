@@ -44,6 +44,7 @@ type Engine struct {
 type world struct {
 	snapshot  *unit.Snapshot // nil until Git was reached once
 	sourceErr error
+	notice    string // what is wrong with the source, although there is a snapshot
 	self      self
 	labels    map[string]string // effective
 	chosen    map[string]string // the labels by which wanted was chosen

@@ -30,6 +30,7 @@ type repository struct {
 	mu      sync.Mutex
 	files   map[string]string
 	err     error
+	notice  string
 	renders []string
 	chosen  map[string]*unit.Directory // by path, at the last render
 }
@@ -44,7 +45,7 @@ func (r *repository) Fetch(context.Context) (unit.Snapshot, error) {
 	}
 	b, err := json.Marshal(r.files)
 	files := tree(maps.Clone(r.files))
-	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: "main", Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Tree: files}, err
+	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: "main", Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
 }
 
 type tree map[string]string

@@ -60,8 +60,12 @@ func (e *Engine) fetch(ctx context.Context) bool {
 	old := e.world.snapshot
 	mended := e.world.sourceErr != nil
 	e.world.sourceErr = nil
-	if old == nil || old.Commit != snapshot.Commit {
-		e.log.Info("new head", "revision", string(snapshot.Revision()))
+	if snapshot.Notice != e.world.notice && snapshot.Notice != "" {
+		e.log.Warn("the repository or a mirror fails", "notice", snapshot.Notice)
+	}
+	e.world.notice = snapshot.Notice
+	if old == nil || old.Revision() != snapshot.Revision() {
+		e.log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From)
 		e.world.snapshot, e.world.moved = &snapshot, true
 		e.now(e.root)
 	} else if mended {

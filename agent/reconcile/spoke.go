@@ -26,6 +26,8 @@ func (e *Engine) Report() fleet.ClusterReport {
 		r.Message = err.Error()
 	} else if a := e.apps[e.root]; a != nil && a.problem != nil {
 		r.Message = a.problem.message
+	} else {
+		r.Message = e.world.notice
 	}
 	return r
 }

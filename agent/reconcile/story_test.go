@@ -222,6 +222,23 @@ func TestWithGitAwayARestartedAgentStillHeals(t *testing.T) {
 	s.synced("root")
 }
 
+func TestWhatIsWrongWithAMirrorIsInTheReportAlone(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
+	s.synced("web")
+	if m := s.engine.Report().Message; m != "" {
+		t.Errorf("the report says %q", m)
+	}
+	s.repo.mu.Lock()
+	s.repo.notice = "mirror https://mirror.example.com/fleet.git is behind"
+	s.repo.mu.Unlock()
+	s.push(map[string]string{"web": configMaps("2", "web")})
+	s.until("web", "going on", func(fleet.AppStatus) bool { return strings.Contains(s.cluster.content(configMap("web")), `"2"`) })
+	if m := s.engine.Report().Message; m != s.repo.notice {
+		t.Errorf("the report says %q", m)
+	}
+	s.synced("root")
+}
+
 func TestALargePruneWaitsForAConfirmation(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")},
 		func(c *reconcile.Config) { c.Guard = inventory.Guard{MaxObjects: 1, MaxPercent: 100} })
