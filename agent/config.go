@@ -66,7 +66,7 @@ type SourceConfig struct {
 	KeyFile      string          `json:"keyFile,omitempty"`
 	ProxyURL     string          `json:"proxyURL,omitempty"`
 
-	Verify       source.Verify   `json:"verify,omitzero"`
+	Verify source.Verify `json:"verify,omitzero"`
 
 	// For ssh.
 	IdentityFile           string `json:"identityFile,omitempty"` // a private key
