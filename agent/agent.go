@@ -50,10 +50,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	repository, err := source.New(source.Config{
-		URL: cfg.Source.URL, Branch: cfg.Source.Branch, UsernameFile: cfg.Source.UsernameFile, PasswordFile: cfg.Source.PasswordFile,
-		BearerTokenFile: cfg.Source.TokenFile, CAFile: cfg.Source.CAFile,
-	})
+	repository, err := source.New(cfg.Source.repository())
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -52,20 +53,46 @@ type ClusterConfig struct {
 // SourceConfig says where the repository is and how to read it.
 type SourceConfig struct {
 	URL          string          `json:"url"`
-	Branch       string          `json:"branch,omitempty"`
+	Branch       string          `json:"branch,omitempty"` // short for ref.branch
+	Ref          source.Ref      `json:"ref,omitzero"`
+	Mirrors      []string        `json:"mirrors,omitempty"`
 	Path         string          `json:"path"` // the root path
-	PollInterval metav1.Duration `json:"pollInterval,omitempty"`
+	PollInterval metav1.Duration `json:"pollInterval,omitzero"`
 	UsernameFile string          `json:"usernameFile,omitempty"`
 	PasswordFile string          `json:"passwordFile,omitempty"`
 	TokenFile    string          `json:"tokenFile,omitempty"` // a bearer token, instead of the two
 	CAFile       string          `json:"caFile,omitempty"`
+	CertFile     string          `json:"certFile,omitempty"` // a client certificate
+	KeyFile      string          `json:"keyFile,omitempty"`
+	ProxyURL     string          `json:"proxyURL,omitempty"`
+
+	Verify source.Verify `json:"verify,omitzero"`
+
+	// For ssh.
+	IdentityFile           string `json:"identityFile,omitempty"` // a private key
+	IdentityPassphraseFile string `json:"identityPassphraseFile,omitempty"`
+	KnownHostsFile         string `json:"knownHostsFile,omitempty"`
+}
+
+// repository is what the room that reads it is given.
+func (c SourceConfig) repository() source.Config {
+	ref := c.Ref
+	if c.Branch != "" {
+		ref.Branch = c.Branch
+	}
+	return source.Config{
+		URL: c.URL, Ref: ref, Mirrors: c.Mirrors, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ProxyURL: c.ProxyURL,
+		IdentityFile: c.IdentityFile, IdentityPassphraseFile: c.IdentityPassphraseFile, KnownHostsFile: c.KnownHostsFile,
+		Verify: c.Verify,
+	}
 }
 
 // HubConfig says how to reach the hub. Without it the agent works alone.
 type HubConfig struct {
 	// TokenFile holds a join token. It may go away once the agent has joined.
 	TokenFile string          `json:"tokenFile,omitempty"`
-	Heartbeat metav1.Duration `json:"heartbeat,omitempty"`
+	Heartbeat metav1.Duration `json:"heartbeat,omitzero"`
 }
 
 // PruneConfig bounds what may be pruned without a confirmation.
@@ -77,7 +104,7 @@ type PruneConfig struct {
 // RenderConfig bounds the worker that renders.
 type RenderConfig struct {
 	MemoryMiB int64           `json:"memoryMiB,omitempty"`
-	Timeout   metav1.Duration `json:"timeout,omitempty"`
+	Timeout   metav1.Duration `json:"timeout,omitzero"`
 }
 
 // ParseConfig reads a configuration file. Unknown fields are errors. name is
@@ -112,7 +139,7 @@ func (c *Config) Override(lookup func(string) (string, bool)) error {
 }
 
 func (c *Config) setDefaults() {
-	if c.Source.Branch == "" {
+	if c.Source.Branch == "" && c.Source.Ref.IsZero() {
 		c.Source.Branch = "main"
 	}
 	if c.Source.PollInterval.Duration == 0 {
@@ -148,14 +175,8 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("cluster.assignableLabels: %w", err)
 		}
 	}
-	if c.Source.URL == "" {
-		return fleet.WithHint(fleet.Invalid("source.url is not set"), "it is the repository this cluster pulls from")
-	}
-	if p := c.Source.Path; p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.HasPrefix(p, "..") {
-		return fleet.WithHint(fleet.Invalid("source.path: %q is not a path inside the repository", p), `write it like "clusters/fleet"; "." is the repository's root`)
-	}
-	if c.Source.PollInterval.Duration < time.Second {
-		return fleet.Invalid("source.pollInterval: %s is shorter than a second", c.Source.PollInterval.Duration)
+	if err := c.Source.validate(); err != nil {
+		return err
 	}
 	if c.Prune.MaxObjects < 0 || c.Prune.MaxPercent < 0 || c.Prune.MaxPercent > 100 {
 		return fleet.Invalid("prune: maxObjects must not be negative, maxPercent is between 0 and 100")
@@ -167,6 +188,30 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 			return fleet.WithHint(fleet.Invalid("listen: %q is not host:port", c.Listen), `write it like ":8080"`)
 		}
+	}
+	return nil
+}
+
+func (c *SourceConfig) validate() error {
+	if c.URL == "" {
+		return fleet.WithHint(fleet.Invalid("source.url is not set"), "it is the repository this cluster pulls from")
+	}
+	if c.Branch != "" && !c.Ref.IsZero() {
+		return fleet.WithHint(fleet.Invalid("source.branch and source.ref are both set"), "source.branch is short for source.ref.branch: set one of them")
+	}
+	if !c.Ref.IsZero() {
+		if err := c.Ref.Validate(); err != nil {
+			return fmt.Errorf("source.ref: %w", err)
+		}
+	}
+	if err := c.Verify.Validate(c.Ref); err != nil {
+		return fmt.Errorf("source.verify: %w", err)
+	}
+	if p := c.Path; p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.HasPrefix(p, "..") {
+		return fleet.WithHint(fleet.Invalid("source.path: %q is not a path inside the repository", p), `write it like "clusters/fleet"; "." is the repository's root`)
+	}
+	if c.PollInterval.Duration < time.Second {
+		return fleet.Invalid("source.pollInterval: %s is shorter than a second", c.PollInterval.Duration)
 	}
 	return nil
 }

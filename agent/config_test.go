@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent"
+	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -34,6 +35,20 @@ func TestAWholeConfigurationIsRead(t *testing.T) {
 	}
 }
 
+func TestEveryFieldOfTheSourceIsRead(t *testing.T) {
+	c, err := agent.ParseConfig("agent.yaml", []byte(strings.Replace(whole, "branch: main", `ref: {semver: 1.x}, mirrors: ["file:///m.git"], certFile: c, keyFile: k,
+  proxyURL: "http://proxy:1", identityFile: i, identityPassphraseFile: p, knownHostsFile: h, verify: {openpgpKeysFile: o, allowedSignersFile: a, mode: tag}`, 1)))
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := c.Source; s.Ref.Semver != "1.x" || s.Mirrors[0] != "file:///m.git" || s.CertFile+s.KeyFile+s.IdentityFile+s.IdentityPassphraseFile+s.KnownHostsFile != "ckiph" || s.Verify != (source.Verify{OpenPGPKeysFile: "o", AllowedSignersFile: "a", Mode: "tag"}) {
+		t.Errorf("got %+v", s)
+	}
+}
+
 func TestAMistakeIsNamed(t *testing.T) {
 	for _, tt := range []struct{ name, old, mistake, message string }{
 		{"an unknown field", "branch: main", "brunch: main", "brunch"},
@@ -43,6 +58,11 @@ func TestAMistakeIsNamed(t *testing.T) {
 		{"a label that is not valid", "{env: prod}", `{env: "a b"}`, "cluster.labels"},
 		{"a key that is not valid", "[tier]", `["a b"]`, "assignableLabels"},
 		{"no repository", `url: "https://git.example.com/fleet.git", `, "", "source.url"},
+		{"a branch twice", "branch: main", "branch: main, ref: {tag: v1}", "source.branch and source.ref"},
+		{"two refs", "branch: main", "ref: {tag: v1, semver: 1.x}", "source.ref"},
+		{"a commit cut short", "branch: main", "ref: {commit: abc}", "source.ref"},
+		{"no keys to verify with", "branch: main", "branch: main, verify: {mode: commit}", "source.verify"},
+		{"a tag's signature of a branch", "branch: main", "branch: main, verify: {mode: tag, openpgpKeysFile: k}", "source.verify"},
 		{"a path out of the repository", "clusters/fleet", "../x", "source.path"},
 		{"a poll that never ends", "30s", "1ms", "pollInterval"},
 		{"a share over all", "maxPercent: 20", "maxPercent: 120", "maxPercent"},

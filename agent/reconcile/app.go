@@ -22,6 +22,7 @@ type view struct {
 	snapshot *unit.Snapshot
 	facts    unit.Facts
 	known    bool  // what is wanted is known
+	read     bool  // from the root itself, since the start
 	want     *want // nil: not wanted here
 	doubt    error // the App in Git can't be read
 	held     bool  // its removal waits at the root's guard
@@ -35,7 +36,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := &e.world
-	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, doubt: w.doubtful[name], held: w.held[name]}
+	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name]}
 	if wanted, ok := w.wanted[name]; ok {
 		v.want = &wanted
 	}
@@ -65,12 +66,15 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	switch {
 	case !v.known, v.held, v.early:
 		// Keep what runs as it was applied.
+	case v.want == nil && v.doubt == nil && !v.read:
+		// What was kept of the root may be older than what was kept of the app:
+		// only a root that was read can say that an app is not wanted any more.
 	case v.doubt != nil:
 		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
 	case v.want == nil:
 		removed, rerr := e.remove(ctx, v)
 		if removed {
-			return nil
+			return rerr
 		}
 		err = rerr
 	case v.snapshot != nil:
@@ -144,7 +148,12 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 	return false, true, nil
 }
 
+// complete tells that what runs is what the digest says, as far as the agent
+// has done its part.
 func complete(k state.App) bool {
+	if k.Halfway {
+		return false
+	}
 	for _, it := range k.Items {
 		if it.UID == "" {
 			return false
@@ -193,9 +202,10 @@ func oneLine(err error) string {
 	return s
 }
 
-// demands are the approvals this app's plans need on this cluster. Only what
-// the spoke declares, and what it lets the hub assign, can bring an App's own
-// demand about; nothing can take the spoke's away.
+// demands are the approvals this app's plans need on this cluster. What the
+// spoke declares, and what it lets the hub assign, can bring an App's own demand
+// about; what the hub assigns takes none away that the declared labels ask for,
+// and nothing can take the spoke's away.
 func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 	var own *gate.AppApproval
 	if a != nil && a.Spec.Approval != nil {
@@ -203,7 +213,8 @@ func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 		labels := e.world.labels
 		e.mu.Unlock()
 		matches, err := selection.Matches(a.Spec.Approval.Clusters, labels)
-		if matches || err != nil {
+		declared, derr := selection.Matches(a.Spec.Approval.Clusters, e.cfg.Declared)
+		if matches || declared || err != nil || derr != nil {
 			own = &gate.AppApproval{Approvers: a.Spec.Approval.Approvers, Quorum: a.Spec.Approval.Required()}
 		}
 	}

@@ -44,12 +44,15 @@ type Engine struct {
 type world struct {
 	snapshot  *unit.Snapshot // nil until Git was reached once
 	sourceErr error
+	notice    string // what is wrong with the source, although there is a snapshot
 	self      self
 	labels    map[string]string // effective
+	chosen    map[string]string // the labels by which wanted was chosen
 	rendered  bool              // the root was rendered, so wanted is known
 	wanted    map[fleet.AppName]want
 	doubtful  map[fleet.AppName]error // Apps of the root that can't be read
 	held      map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
+	moved     bool                    // since the apps were last asked to look
 }
 
 // self is what the agent keeps of its own.
@@ -81,6 +84,7 @@ type app struct {
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
 	putOff  int  // how often telling it was put off
+	misses  int  // how often there was no App to tell it to
 	extra   int  // objects that left the app and are kept, because prune is off
 	retry   bool // a person asked for another try
 	// notBefore is when a change that failed is tried again.
@@ -256,6 +260,9 @@ func (e *Engine) AppSeen(name fleet.AppName) {
 	ref := fleet.ObjectRef{Group: v1alpha1.GroupVersion.Group, Kind: v1alpha1.AppKind, Namespace: name.Namespace, Name: name.Name}
 	e.mu.Lock()
 	_, ours := e.owner[ref]
+	if a := e.apps[name]; a != nil {
+		a.misses = 0
+	}
 	e.mu.Unlock()
 	if !ours && name != e.root {
 		e.strangers.Store(name, ref)

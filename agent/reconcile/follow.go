@@ -60,9 +60,13 @@ func (e *Engine) fetch(ctx context.Context) bool {
 	old := e.world.snapshot
 	mended := e.world.sourceErr != nil
 	e.world.sourceErr = nil
-	if old == nil || old.Commit != snapshot.Commit {
-		e.log.Info("new head", "revision", string(snapshot.Revision()))
-		e.world.snapshot = &snapshot
+	if snapshot.Notice != e.world.notice && snapshot.Notice != "" {
+		e.log.Warn("the repository or a mirror fails", "notice", snapshot.Notice)
+	}
+	e.world.notice = snapshot.Notice
+	if old == nil || old.Revision() != snapshot.Revision() {
+		e.log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From)
+		e.world.snapshot, e.world.moved = &snapshot, true
 		e.now(e.root)
 	} else if mended {
 		e.work.Add(e.root)
@@ -87,9 +91,16 @@ func (e *Engine) facts() unit.Facts {
 	return unit.Facts{Cluster: e.cfg.Cluster, Labels: e.world.labels}
 }
 
-// enqueueAll has every app looked at: what they depend on may have moved.
-// Called with e.mu held.
-func (e *Engine) enqueueAll() {
+// passOn has every app looked at, if what they depend on moved. The root is
+// looked at for other reasons as well, and they are none to try again what
+// failed a moment ago.
+func (e *Engine) passOn() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.world.moved {
+		return
+	}
+	e.world.moved = false
 	add := func(name fleet.AppName) {
 		if name != e.root {
 			e.now(name)

@@ -26,6 +26,8 @@ func (e *Engine) Report() fleet.ClusterReport {
 		r.Message = err.Error()
 	} else if a := e.apps[e.root]; a != nil && a.problem != nil {
 		r.Message = a.problem.message
+	} else {
+		r.Message = e.world.notice
 	}
 	return r
 }
@@ -67,7 +69,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 	labels := e.effective(next.Assigned)
 	if !mapsEqual(labels, e.world.labels) {
 		e.log.Info("labels moved", "labels", labels)
-		e.world.labels = labels
+		e.world.labels, e.world.moved = labels, true
 		e.now(e.root)
 	}
 	for name, a := range e.apps {

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -133,9 +134,7 @@ func TestBadInputTouchesNothingAndTheMendIsPickedUp(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := map[string]string{}
-			for k, v := range good {
-				files[k] = v
-			}
+			maps.Copy(files, good)
 			s := newSpoke(t, files, nil)
 			s.synced("web")
 			s.synced("db")
@@ -241,6 +240,23 @@ func TestWithGitAwayARestartedAgentStillHeals(t *testing.T) {
 	s.repo.mu.Unlock()
 	s.push(map[string]string{"web": configMaps("2", "web")})
 	s.until("web", "going on", func(fleet.AppStatus) bool { return strings.Contains(s.cluster.content(configMap("web")), `"2"`) })
+	s.synced("root")
+}
+
+func TestWhatIsWrongWithAMirrorIsInTheReportAlone(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
+	s.synced("web")
+	if m := s.engine.Report().Message; m != "" {
+		t.Errorf("the report says %q", m)
+	}
+	s.repo.mu.Lock()
+	s.repo.notice = "mirror https://mirror.example.com/fleet.git is behind"
+	s.repo.mu.Unlock()
+	s.push(map[string]string{"web": configMaps("2", "web")})
+	s.until("web", "going on", func(fleet.AppStatus) bool { return strings.Contains(s.cluster.content(configMap("web")), `"2"`) })
+	if m := s.engine.Report().Message; m != s.repo.notice {
+		t.Errorf("the report says %q", m)
+	}
 	s.synced("root")
 }
 

@@ -158,7 +158,7 @@ func TestARenderOverItsLimitsKillsTheWorkerAlone(t *testing.T) {
 		path string
 	}{
 		{"took more than", render.Config{Timeout: 300 * time.Millisecond}, diamond(20), "a/n20"},
-		{"MiB of memory", render.Config{MemoryLimit: 64 << 20}, large, "a"},
+		{"MiB of memory", render.Config{MemoryLimit: smallMemory}, large, "a"},
 	} {
 		r := newRenderer(t, c.cfg)
 		q := ask(c.repo, c.path)

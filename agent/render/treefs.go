@@ -66,8 +66,7 @@ func (f *treeFS) refuse(err error) error {
 }
 
 func (f *treeFS) fault(err error) error {
-	var bad *failure
-	if errors.As(err, &bad) {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return f.refuse(err)
 	}
 	if f.broken == nil {

@@ -1,16 +1,7 @@
 package source
 
 import (
-	"encoding/base64"
-	"fmt"
-	"net/url"
-	"os"
-	"strings"
 	"time"
-
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/transport"
-	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -19,8 +10,12 @@ const defaultTimeout = 2 * time.Minute
 
 // Config says where a repository is and how to read it.
 type Config struct {
-	URL    string // http or https, without credentials
-	Branch string
+	URL string // https, http, ssh, file (a repository on a volume) or bundle (a directory); without credentials
+	Ref Ref    // what is followed
+
+	// Mirrors are other places with the same repository, asked in this order
+	// when the URL fails. Credentials for HTTP go to the URL's own host only.
+	Mirrors []string
 
 	// Files with what the server asks for: a user's name and password, or a
 	// bearer token. They are read again at each fetch, so that they may rotate.
@@ -29,7 +24,17 @@ type Config struct {
 	UsernameFile, PasswordFile string
 	BearerTokenFile            string
 
-	CAFile  string        // certificates to trust besides the system's; read again at each fetch
+	// For https: certificates to trust besides the system's, and a certificate to
+	// show, with its key. They are read again at each fetch.
+	CAFile, CertFile, KeyFile string
+	ProxyURL                  string // for http and https; "": as the environment says
+
+	// For ssh: the private key, what opens it if anything has to, and the keys of
+	// hosts to trust. They are read again at each fetch.
+	IdentityFile, IdentityPassphraseFile, KnownHostsFile string
+
+	Verify Verify // whose signatures are asked for
+
 	Limits  Limits        // zero fields: defaults
 	Timeout time.Duration // of one fetch; 0: two minutes
 }
@@ -42,14 +47,11 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) validate() error {
-	if err := validateURL(c.URL); err != nil {
+	if err := c.Ref.Validate(); err != nil {
 		return err
 	}
-	if c.Branch == "" {
-		return fleet.WithHint(fleet.Invalid("no branch to follow is given"), `name one, like "main"`)
-	}
-	if err := c.ref().Validate(); err != nil {
-		return fleet.WithHint(fleet.Invalid("branch %q is not a branch's name", c.Branch), `write it like "main", without refs/heads/ or spaces`)
+	if err := c.Verify.Validate(c.Ref); err != nil {
+		return err
 	}
 	if c.UsernameFile != "" && c.PasswordFile == "" {
 		return fleet.WithHint(fleet.Invalid("a file with the username is given, but none with the password"), "give both")
@@ -57,94 +59,8 @@ func (c *Config) validate() error {
 	if c.PasswordFile != "" && c.BearerTokenFile != "" {
 		return fleet.WithHint(fleet.Invalid("both a password and a bearer token are given"), "give one of them: most Git servers take a token as the password")
 	}
-	return nil
-}
-
-func (c *Config) ref() plumbing.ReferenceName { return plumbing.NewBranchReferenceName(c.Branch) }
-
-// validateURL never repeats the URL where it may hold a credential.
-func validateURL(s string) error {
-	if s == "" {
-		return fleet.WithHint(fleet.Invalid("no repository is given"), "give its URL, like https://git.example.com/fleet.git")
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		// Not the parser's error: it quotes the URL.
-		return fleet.WithHint(fleet.Invalid("the repository's URL can't be read"), "write it like https://git.example.com/fleet.git; ssh addresses are not supported")
-	}
-	switch {
-	case u.User != nil:
-		return fleet.WithHint(fleet.Invalid("the repository's URL has credentials in it"),
-			"take them out of the URL, and give the files that hold the username and the password")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fleet.WithHint(fleet.Invalid("repositories are read over http and https only"), "write the URL like https://git.example.com/fleet.git")
-	case u.Host == "":
-		return fleet.WithHint(fleet.Invalid("the repository's URL names no host"), "write it like https://git.example.com/fleet.git")
-	case u.RawQuery != "" || u.Fragment != "":
-		return fleet.WithHint(fleet.Invalid("the repository's URL has something after its path"), "end it before ? and #; a branch is set apart from the URL")
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return fleet.WithHint(fleet.Invalid("of the client certificate and its key only one file is given"), "give both")
 	}
 	return nil
-}
-
-// credentials are what the server asks for, as the files had it at one time.
-type credentials struct{ username, password, token string }
-
-func (c *Config) credentials() (credentials, error) {
-	var got credentials
-	for _, each := range []struct {
-		file string
-		into *string
-	}{{c.UsernameFile, &got.username}, {c.PasswordFile, &got.password}, {c.BearerTokenFile, &got.token}} {
-		if each.file == "" {
-			continue
-		}
-		var err error
-		if *each.into, err = readSecret(each.file); err != nil {
-			return credentials{}, err
-		}
-	}
-	if got.password != "" && got.username == "" {
-		got.username = "git"
-	}
-	return got, nil
-}
-
-func (c credentials) none() bool { return c == credentials{} }
-
-// auth is nil where there are no credentials.
-func (c credentials) auth() transport.AuthMethod {
-	switch {
-	case c.token != "":
-		return &githttp.TokenAuth{Token: c.token}
-	case c.password != "":
-		return &githttp.BasicAuth{Username: c.username, Password: c.password}
-	default:
-		return nil
-	}
-}
-
-// hide takes the credentials out of a text: a server may say what it was sent.
-func (c credentials) hide(text string) string {
-	if c.none() {
-		return text
-	}
-	basic := base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password))
-	for _, secret := range []string{c.token, basic, c.password} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "***")
-		}
-	}
-	return text
-}
-
-func readSecret(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fleet.WithHint(fmt.Errorf("repository credentials: %w", err), "is the Secret mounted, and may the agent read it?")
-	}
-	secret := strings.TrimRight(string(b), "\r\n")
-	if secret == "" {
-		return "", fleet.WithHint(fmt.Errorf("repository credentials: %s is empty", file), "write the credential to the Secret; it is read again at the next fetch")
-	}
-	return secret, nil
 }

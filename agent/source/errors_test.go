@@ -40,21 +40,33 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		cfg        source.Config
 		text, hint string
 	}{
-		"nothing":        {source.Config{Branch: "main"}, "no repository", "URL"},
-		"ssh":            {source.Config{URL: "ssh://git.example.com/fleet.git", Branch: "main"}, "http and https only", "https://"},
-		"scp-like":       {source.Config{URL: "git@git.example.com:fleet.git", Branch: "main"}, "can't be read", "ssh addresses"},
-		"file":           {source.Config{URL: "file:///srv/fleet.git", Branch: "main"}, "http and https only", "https://"},
-		"path":           {source.Config{URL: "/srv/fleet.git", Branch: "main"}, "http and https only", "https://"},
-		"credentials":    {source.Config{URL: "https://u:" + secret + "@git.example.com/f.git", Branch: "main"}, "has credentials in it", "take them out"},
-		"token as user":  {source.Config{URL: "https://" + secret + "@git.example.com/f.git", Branch: "main"}, "has credentials in it", "take them out"},
-		"bad with both":  {source.Config{URL: "https://u:" + secret + "@git.example.com/%zz", Branch: "main"}, "can't be read", "https://"},
-		"query":          {source.Config{URL: "https://git.example.com/f.git?token=" + secret, Branch: "main"}, "after its path", "end it"},
-		"no host":        {source.Config{URL: "https:///f.git", Branch: "main"}, "no host", "https://"},
+		"nothing":        {source.Config{Ref: source.Ref{Branch: "main"}}, "no repository", "URL"},
+		"ftp":            {source.Config{URL: "ftp://git.example.com/fleet.git", Ref: source.Ref{Branch: "main"}}, "https, http, ssh, file and bundle URLs only", "https://"},
+		"path":           {source.Config{URL: "/srv/fleet.git", Ref: source.Ref{Branch: "main"}}, "https, http, ssh, file and bundle URLs only", "https://"},
+		"ssh, no key":    {source.Config{URL: "ssh://git.example.com/fleet.git", Ref: source.Ref{Branch: "main"}}, "no private key", "give the file"},
+		"ssh, no hosts":  {source.Config{URL: "git@git.example.com:fleet.git", Ref: source.Ref{Branch: "main"}, IdentityFile: "k"}, "host keys to trust", "ssh-keyscan"},
+		"ssh, no path":   {source.Config{URL: "ssh://git.example.com/", Ref: source.Ref{Branch: "main"}, IdentityFile: "k"}, "names no repository", "ssh://"},
+		"ssh password":   {source.Config{URL: "ssh://git:" + secret + "@git.example.com/f.git", Ref: source.Ref{Branch: "main"}}, "has credentials in it", "take them out"},
+		"file, a host":   {source.Config{URL: "file://srv/fleet.git", Ref: source.Ref{Branch: "main"}}, "not the path of a directory", "three slashes"},
+		"bundle, no dir": {source.Config{URL: "bundle:", Ref: source.Ref{Branch: "main"}}, "not the path of a directory", "three slashes"},
+		"credentials":    {source.Config{URL: "https://u:" + secret + "@git.example.com/f.git", Ref: source.Ref{Branch: "main"}}, "has credentials in it", "take them out"},
+		"token as user":  {source.Config{URL: "https://" + secret + "@git.example.com/f.git", Ref: source.Ref{Branch: "main"}}, "has credentials in it", "take them out"},
+		"bad with both":  {source.Config{URL: "https://u:" + secret + "@git.example.com/%zz", Ref: source.Ref{Branch: "main"}}, "can't be read", "https://"},
+		"query":          {source.Config{URL: "https://git.example.com/f.git?token=" + secret, Ref: source.Ref{Branch: "main"}}, "after its path", "end it"},
+		"no host":        {source.Config{URL: "https:///f.git", Ref: source.Ref{Branch: "main"}}, "no host", "https://"},
 		"no branch":      {source.Config{URL: "https://git.example.com/f.git"}, "no branch", "main"},
-		"bad branch":     {source.Config{URL: "https://git.example.com/f.git", Branch: "a b"}, `"a b"`, "spaces"},
-		"user only":      {source.Config{URL: "https://git.example.com/f.git", Branch: "main", UsernameFile: "u"}, "none with the password", "both"},
-		"token and pass": {source.Config{URL: "https://git.example.com/f.git", Branch: "main", PasswordFile: "p", BearerTokenFile: "t"}, "both a password and a bearer token", "one of them"},
-		"no such CA":     {source.Config{URL: "https://git.example.com/f.git", Branch: "main", CAFile: "/does/not/exist"}, "certificates", "mounted"},
+		"bad branch":     {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "a b"}}, `"a b"`, "spaces"},
+		"user only":      {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main"}, UsernameFile: "u"}, "none with the password", "both"},
+		"token and pass": {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main"}, PasswordFile: "p", BearerTokenFile: "t"}, "both a password and a bearer token", "one of them"},
+		"no ref":         {source.Config{URL: "https://git.example.com/f.git"}, "no branch", "semver"},
+		"two refs":       {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main", Tag: "v1"}}, "more than one", "one of them"},
+		"bad tag":        {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Tag: "a b"}}, `"a b"`, "refs/tags/"},
+		"bad range":      {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Semver: ">>1"}}, `">>1"`, "1.x"},
+		"short commit":   {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Commit: "abcdef1"}}, `"abcdef1"`, "40"},
+		"cert alone":     {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main"}, CertFile: "c"}, "only one file", "both"},
+		"proxy's secret": {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main"}, ProxyURL: "http://u:" + secret + "@proxy"}, "has credentials", "HTTPS_PROXY"},
+		"a proxy's file": {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main"}, ProxyURL: "file:///etc"}, "not one of", "http://"},
+		"no such CA":     {source.Config{URL: "https://git.example.com/f.git", Ref: source.Ref{Branch: "main"}, CAFile: "/does/not/exist"}, "certificates", "mounted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := source.New(c.cfg)
@@ -103,12 +115,12 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	s := newGitServer(t)
 	r := s.open()
 	_, err := r.Fetch(t.Context())
-	wantError(t, err, "the repository is empty", `"main"`)
+	wantError(t, err, "the repository is empty", "branch main")
 	s.write("f", "1")
 	s.push()
 	fetch(t, r) // it recovers
 
-	_, err = s.open(func(c *source.Config) { c.Branch = "prod" }).Fetch(t.Context())
+	_, err = s.open(func(c *source.Config) { c.Ref.Branch = "prod" }).Fetch(t.Context())
 	wantError(t, err, `there is no branch "prod"`, "there is main")
 	if !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("not told apart: %v", err)
@@ -144,7 +156,7 @@ func TestServersThatCannotBeReached(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	r, err := source.New(source.Config{URL: "http://" + address + "/fleet.git", Branch: "main"})
+	r, err := source.New(source.Config{URL: "http://" + address + "/fleet.git", Ref: source.Ref{Branch: "main"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +170,7 @@ func TestServersThatCannotBeReached(t *testing.T) {
 func TestServersThatHang(t *testing.T) {
 	hang := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer hang.Close()
-	r, err := source.New(source.Config{URL: hang.URL + "/fleet.git", Branch: "main", Timeout: 50 * time.Millisecond})
+	r, err := source.New(source.Config{URL: hang.URL + "/fleet.git", Ref: source.Ref{Branch: "main"}, Timeout: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +181,7 @@ func TestServersThatHang(t *testing.T) {
 func TestServersThatAreNoGit(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>hello</html>")) }))
 	defer page.Close()
-	r, err := source.New(source.Config{URL: page.URL + "/fleet.git", Branch: "main"})
+	r, err := source.New(source.Config{URL: page.URL + "/fleet.git", Ref: source.Ref{Branch: "main"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +205,7 @@ func TestWhatAServerSaysIsShownWithoutCredentials(t *testing.T) {
 			defer echo.Close()
 			file := filepath.Join(t.TempDir(), "pass")
 			writeFile(t, file, secret)
-			r, err := source.New(source.Config{URL: echo.URL + "/fleet.git", Branch: "main", PasswordFile: file})
+			r, err := source.New(source.Config{URL: echo.URL + "/fleet.git", Ref: source.Ref{Branch: "main"}, PasswordFile: file})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -225,7 +237,7 @@ func TestAServerWithoutEndIsCutOff(t *testing.T) {
 		}
 	}))
 	defer endless.Close()
-	r, err := source.New(source.Config{URL: endless.URL + "/fleet.git", Branch: "main", Limits: source.Limits{PackBytes: 1000}})
+	r, err := source.New(source.Config{URL: endless.URL + "/fleet.git", Ref: source.Ref{Branch: "main"}, Limits: source.Limits{PackBytes: 1000}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +274,7 @@ func TestCredentialsDoNotFollowARedirectToAnotherServer(t *testing.T) {
 	defer first.Close()
 	file := filepath.Join(t.TempDir(), "token")
 	writeFile(t, file, secret)
-	r, err := source.New(source.Config{URL: first.URL + "/fleet.git", Branch: "main", BearerTokenFile: file})
+	r, err := source.New(source.Config{URL: first.URL + "/fleet.git", Ref: source.Ref{Branch: "main"}, BearerTokenFile: file})
 	if err != nil {
 		t.Fatal(err)
 	}

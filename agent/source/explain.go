@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 
@@ -31,42 +30,27 @@ func damaged(err error) error {
 	return fleet.WithHint(fleet.Invalid("%w", err), "check the repository at its server with git fsck")
 }
 
-// noBranch says which branches there are instead.
-func (r *Repository) noBranch(refs *packp.AdvRefs) error {
-	var names []string
-	for ref := range refs.References {
-		if name, ok := strings.CutPrefix(ref, "refs/heads/"); ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	const few = 5
-	hint := "push it, or follow another branch"
-	if n := len(names); n > 0 {
-		hint += "; there is " + strings.Join(names[:min(n, few)], ", ")
-		if n > few {
-			hint += fmt.Sprintf(" and %d more", n-few)
-		}
-	}
-	return fleet.WithHint(fleet.NotFound("there is no branch %q", r.cfg.Branch), hint)
-}
-
-// explain says what went wrong with which repository, and what to do about it.
-func (r *Repository) explain(ctx context.Context, with credentials, err error) error {
+// explain says what went wrong, and what to do about it.
+func (s *server) explain(ctx context.Context, with credentials, err error) error {
 	hint := fleet.Hint(err)
 	if hint == "" {
-		hint, err = r.translate(ctx, with, err)
+		hint, err = s.translate(ctx, with, err)
 	}
-	return fleet.WithHint(fmt.Errorf("repository %s: %w", r.cfg.URL, err), hint)
+	return fleet.WithHint(err, hint)
 }
 
-func (r *Repository) translate(ctx context.Context, with credentials, err error) (hint string, explained error) {
+func (s *server) translate(ctx context.Context, with credentials, err error) (hint string, explained error) {
 	// go-git's wrapping does not unwrap by itself.
 	if unexpected, ok := errors.AsType[*plumbing.UnexpectedError](err); ok {
 		err = unexpected.Err
 	}
 	var status *githttp.Err
 	switch {
+	case ctx.Err() != nil: // whatever came of it
+		err := noAnswer(ctx, s.cfg.Timeout)
+		return fleet.Hint(err), err
+	case errors.Is(err, transport.ErrAuthenticationRequired) && with.none() && s.cfg.hasCredentials():
+		return "credentials go to the host of the repository's URL only; have the mirror let everybody read, or reach it over ssh", fleet.Forbidden("the server asks for credentials")
 	case errors.Is(err, transport.ErrAuthenticationRequired) && with.none():
 		return "give the files that hold the username and the password, or the bearer token", fleet.Forbidden("the server asks for credentials, and none are configured")
 	case errors.Is(err, transport.ErrAuthenticationRequired):
@@ -76,20 +60,23 @@ func (r *Repository) translate(ctx context.Context, with credentials, err error)
 	case errors.Is(err, transport.ErrRepositoryNotFound):
 		return "check the URL; many servers also answer so when credentials are missing or may not see the repository", fleet.NotFound("there is no such repository")
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
-		return fmt.Sprintf("push a first commit to the branch %q", r.cfg.Branch), fleet.NotFound("the repository is empty")
+		return fmt.Sprintf("push to it; followed is the %s", s.cfg.Ref), fleet.NotFound("the repository is empty")
 	case errors.Is(err, errAnswerTooLong):
 		return "are there great numbers of branches and tags? Follow a repository without them", fleet.Invalid("%w: %w", errLimit, errAnswerTooLong)
 	case errors.Is(err, errNotShallow):
 		return "use a server that supports shallow clones, as all current ones do", fleet.Unavailable("%w", err)
 	case errors.As(err, &status):
 		return "look at the Git server's log; is the URL a repository's?", fleet.Unavailable("the server answers with status %d", status.StatusCode())
+	case strings.Contains(err.Error(), "not our ref"): // go-git gives the text alone
+		return "many servers give only what a branch or tag points at: set uploadpack.allowReachableSHA1InWant there, or follow a tag",
+			fleet.NotFound("the server does not give what was asked for, the %s", s.cfg.Ref)
 	default:
-		return r.translateNetwork(ctx, with, err)
+		return s.translateNetwork(with, err)
 	}
 }
 
 // translateNetwork is for what happens before a server answers.
-func (r *Repository) translateNetwork(ctx context.Context, with credentials, err error) (hint string, explained error) {
+func (s *server) translateNetwork(with credentials, err error) (hint string, explained error) {
 	// The error of a request quotes its URL, which after a redirect is not ours.
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		err = request.Err
@@ -101,19 +88,28 @@ func (r *Repository) translateNetwork(ctx context.Context, with credentials, err
 		authority   x509.UnknownAuthorityError
 	)
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "is the Git server up, and fast enough from here?", fleet.Unavailable("no complete answer within %s: %w", r.cfg.Timeout, context.DeadlineExceeded)
-	case ctx.Err() != nil:
-		return "", ctx.Err() // nobody waits for it any more
 	case errors.As(err, &certificate), errors.As(err, &authority):
 		return "if a private authority issued it, give the file with that authority's certificate", fleet.Unavailable("the server's certificate is not trusted: %w", err)
+	case strings.Contains(err.Error(), "remote error: tls: "): // it has no type of its own
+		return "does the server ask for a client certificate, and does it know the authority of the one given?",
+			fleet.Forbidden("the server refuses the connection over a certificate: %s", plain(err.Error()))
 	case errors.As(err, &dns):
 		return "check the host's name in the URL, and that the cluster's DNS knows it", fleet.Unavailable("the server can't be reached: %w", err)
 	case errors.As(err, &op):
 		return "is the Git server up, and does a network policy or a proxy let the agent reach it?", fleet.Unavailable("the server can't be reached: %w", err)
 	default:
-		return "is the URL a Git repository's, over smart HTTP? Look at the Git server's log", fleet.Unavailable("the fetch failed: %s", plain(with.hide(err.Error())))
+		return "is the URL a Git repository's, over smart HTTP or ssh? Look at the Git server's log", fleet.Unavailable("the fetch failed: %s", plain(with.hide(err.Error())))
 	}
+}
+
+// noAnswer is for a fetch that was not over in time, or that nobody waits for
+// any more.
+func noAnswer(ctx context.Context, timeout time.Duration) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fleet.WithHint(fleet.Unavailable("no complete answer within %s: %w", timeout, context.DeadlineExceeded),
+			"is the Git server up, and fast enough from here?")
+	}
+	return ctx.Err()
 }
 
 // plain makes one short line of a text that may quote what a server sent.

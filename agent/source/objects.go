@@ -64,6 +64,54 @@ func (o objects) read(kind plumbing.ObjectType, h unit.Hash) ([]byte, error) {
 
 var errMissing = errors.New("the object is missing")
 
+func (o objects) hasAll(names []unit.Hash) bool {
+	for _, h := range names {
+		if _, ok := o[h]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// maxTags bounds tags of tags.
+const maxTags = 8
+
+// peel follows annotated tags to the commit.
+func (o objects) peel(tip unit.Hash) (unit.Hash, error) {
+	for range maxTags {
+		if found, ok := o[tip]; !ok || found.kind != plumbing.TagObject {
+			return tip, nil // whether it is a commit is found out when it is read
+		}
+		content, err := o.read(plumbing.TagObject, tip)
+		if err != nil {
+			return unit.Hash{}, err
+		}
+		of, kind, err := parseTag(content)
+		if err != nil {
+			return unit.Hash{}, fmt.Errorf("tag %s: %w", tip, err)
+		}
+		if kind != "commit" && kind != "tag" {
+			return unit.Hash{}, fmt.Errorf("tag %s is of a %s, not of a commit", tip, plain(kind))
+		}
+		tip = of
+	}
+	return unit.Hash{}, fmt.Errorf("tag %s: more than %d tags lead to its commit", tip, maxTags)
+}
+
+// of takes out what a tip needs.
+func (o objects) of(tip unit.Hash) (brought, error) {
+	commit, err := o.peel(tip)
+	if err != nil {
+		return brought{}, err
+	}
+	kept, root, err := o.reachable(commit)
+	if err != nil {
+		return brought{}, err
+	}
+	kept[tip] = o[tip]
+	return brought{commit: commit, root: root, objects: kept}, nil
+}
+
 // reachable is what the commit needs: itself, its tree and everything below.
 // A new map is made, so that the old one can be freed as a whole; the bytes are
 // shared. Each tree is visited once however often it appears.

@@ -34,6 +34,10 @@ func (l *Limits) setDefaults() {
 	}
 }
 
+// answerBytes bounds what a server says: beside the pack there are packets'
+// headers and the list of references.
+func (l *Limits) answerBytes() int64 { return l.PackBytes + l.PackBytes/16 + 1<<20 }
+
 // errLimit is within every error that says a fetch is over the limits.
 var errLimit = errors.New("over the limit")
 

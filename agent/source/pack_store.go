@@ -24,7 +24,7 @@ func unpack(pack []byte, base objects) (all objects, err error) {
 			err = fmt.Errorf("pack: it is malformed: %v", p)
 		}
 	}()
-	store := &packStore{base: base, added: objects{}, deflate: zlib.NewWriter(io.Discard)}
+	store := newPackStore(base)
 	parser, err := packfile.NewParserWithStorage(packfile.NewScanner(bytes.NewReader(pack)), store)
 	if err != nil {
 		return nil, err
@@ -45,6 +45,10 @@ type packStore struct {
 }
 
 var _ storer.EncodedObjectStorer = (*packStore)(nil)
+
+func newPackStore(base objects) *packStore {
+	return &packStore{base: base, added: objects{}, deflate: zlib.NewWriter(io.Discard)}
+}
 
 func (s *packStore) lookup(h plumbing.Hash) (object, bool) {
 	if o, ok := s.added[unit.Hash(h)]; ok {

@@ -19,6 +19,37 @@ func parseCommit(content []byte) (unit.Hash, error) {
 	return unit.ParseHash(string(name))
 }
 
+// parseParents finds a commit's parents: the lines after its first.
+func parseParents(content []byte) ([]unit.Hash, error) {
+	_, rest, _ := bytes.Cut(content, []byte("\n"))
+	var parents []unit.Hash
+	for {
+		line, after, _ := bytes.Cut(rest, []byte("\n"))
+		name, ok := bytes.CutPrefix(line, []byte("parent "))
+		if !ok {
+			return parents, nil
+		}
+		h, err := unit.ParseHash(string(name))
+		if err != nil {
+			return nil, fmt.Errorf("malformed commit: a parent: %w", err)
+		}
+		parents, rest = append(parents, h), after
+	}
+}
+
+// parseTag finds what an annotated tag is of: its first two lines.
+func parseTag(content []byte) (of unit.Hash, kind string, err error) {
+	line, rest, _ := bytes.Cut(content, []byte("\n"))
+	name, ok := bytes.CutPrefix(line, []byte("object "))
+	line, _, ended := bytes.Cut(rest, []byte("\n"))
+	what, typed := bytes.CutPrefix(line, []byte("type "))
+	if !ok || !typed || !ended {
+		return unit.Hash{}, "", errors.New("malformed tag: it does not begin with its object and type")
+	}
+	of, err = unit.ParseHash(string(name))
+	return of, string(what), err
+}
+
 // parseTree reads a tree object. What it accepts is safe to join to a path.
 func parseTree(content []byte) ([]unit.TreeEntry, error) {
 	const hashLen = len(unit.Hash{})

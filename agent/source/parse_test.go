@@ -59,6 +59,19 @@ func TestParseCommit(t *testing.T) {
 	}
 }
 
+func TestParseTag(t *testing.T) {
+	name := strings.Repeat("ab", 20)
+	got, kind, err := source.ParseTag([]byte("object " + name + "\ntype commit\ntag v1\n"))
+	if err != nil || got.String() != name || kind != "commit" {
+		t.Errorf("got %s, %s, %v", got, kind, err)
+	}
+	for _, bad := range []string{"", "object " + name, "object " + name + "\n", "object " + name + "\ntype commit", "object " + name[1:] + "\ntype commit\n", "type commit\nobject " + name + "\n"} {
+		if _, _, err := source.ParseTag([]byte(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
 func FuzzParseTree(f *testing.F) {
 	f.Add([]byte(""))
 	f.Add([]byte("100644 a\x00" + hash))
@@ -66,6 +79,7 @@ func FuzzParseTree(f *testing.F) {
 	f.Add([]byte("40000 ..\x00" + hash))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		_, _ = source.ParseCommit(content)
+		_, _, _ = source.ParseTag(content)
 		entries, err := source.ParseTree(content)
 		if err != nil {
 			return

@@ -135,7 +135,7 @@ func (s *gitServer) push(flags ...string) string {
 
 func (s *gitServer) open(change ...func(*source.Config)) *source.Repository {
 	s.t.Helper()
-	cfg := source.Config{URL: s.url, Branch: "main"}
+	cfg := source.Config{URL: s.url, Ref: source.Ref{Branch: "main"}}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -54,9 +54,11 @@ type Tree interface {
 // Snapshot is a repository at one commit.
 type Snapshot struct {
 	RepoURL string // as configured; never with credentials in it
-	Ref     string // "main"
+	Ref     string // "main", "v1.2.3"; "" where a commit itself is followed
 	Commit  string
-	Root    Hash // the commit's tree
+	From    string // the URL that served it: the repository's or a mirror's
+	Notice  string // what is wrong with the repository or a mirror all the same; "" most of the time
+	Root    Hash   // the commit's tree
 	Tree    Tree
 }
 

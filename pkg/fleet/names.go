@@ -81,16 +81,23 @@ func ValidateLabels(labels map[string]string) error {
 	return nil
 }
 
-// Revision names what an app was rendered from: "<ref>@sha1:<commit>".
+// Revision names what an app was rendered from: "<ref>@sha1:<commit>", or
+// "sha1:<commit>" where a commit itself is followed.
 type Revision string
 
-// NewRevision joins a ref ("main") and a commit.
+// NewRevision joins a ref ("main", "v1.2.3", or "") and a commit.
 func NewRevision(ref, commit string) Revision {
+	if ref == "" {
+		return Revision("sha1:" + commit)
+	}
 	return Revision(fmt.Sprintf("%s@sha1:%s", ref, commit))
 }
 
 // Commit is the part after "sha1:", or "" where there is none.
 func (r Revision) Commit() string {
+	if c, ok := strings.CutPrefix(string(r), "sha1:"); ok {
+		return c
+	}
 	_, c, _ := strings.Cut(string(r), "@sha1:")
 	return c
 }

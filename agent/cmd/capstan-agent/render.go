@@ -56,7 +56,7 @@ read as they are on disk, committed or not. No cluster is asked.`,
 	return cmd
 }
 
-func (o renderOptions) run(cmd *cobra.Command, path string) error {
+func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	facts, err := o.facts()
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (o renderOptions) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	defer renderer.Close()
+	defer func() { err = errors.Join(err, renderer.Close()) }()
 	rendered, err := renderer.Render(cmd.Context(), unit.RenderRequest{Snapshot: snapshot, Path: path, Facts: facts, Directory: directory})
 	if bad := (*unit.RenderError)(nil); errors.As(err, &bad) {
 		return fleet.WithHint(err, bad.Hint)
@@ -133,8 +133,8 @@ func locate(root, path string) (string, string, error) {
 	if filepath.IsAbs(path) {
 		abs = filepath.Clean(path)
 	}
-	_, missing := os.Stat(abs)
-	if missing == nil {
+	here := exists(abs)
+	if here {
 		start = abs
 	}
 	if root == "" {
@@ -144,14 +144,22 @@ func locate(root, path string) (string, string, error) {
 	} else if root, err = filepath.Abs(root); err != nil {
 		return "", "", err
 	}
-	if missing != nil { // a template, or seen from the root
+	if !here { // a template, or seen from the root
 		return root, filepath.ToSlash(path), nil
 	}
 	inside, err := filepath.Rel(root, abs)
-	if err != nil || inside == ".." || strings.HasPrefix(inside, ".."+string(filepath.Separator)) {
-		return root, filepath.ToSlash(path), nil // the renderer says what is wrong with it
+	if err != nil {
+		return "", "", err
+	}
+	if inside == ".." || strings.HasPrefix(inside, ".."+string(filepath.Separator)) {
+		inside = path // the renderer says what is wrong with it
 	}
 	return root, filepath.ToSlash(inside), nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func findGit(from string) (string, error) {

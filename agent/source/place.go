@@ -1,0 +1,42 @@
+package source
+
+import (
+	"context"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+)
+
+// place is somewhere the repository can be read from. Its errors are explained:
+// they say what went wrong, and have a hint.
+type place interface {
+	// visit looks at what is there now. A visit is for one fetch.
+	visit(ctx context.Context) (visit, error)
+}
+
+// visit is one look at a place.
+type visit interface {
+	references() references
+	// bring gives a commit, or a tag of one, with all it needs and nothing else.
+	// What we have is not brought again.
+	bring(ctx context.Context, tip unit.Hash, have state) (brought, error)
+	// history gives commits that led to one, up to a depth, and perhaps others.
+	// Which of them are missing the caller finds out.
+	history(ctx context.Context, commit unit.Hash, depth int, have state) (history, error)
+	Close() error
+}
+
+// brought is a commit with its objects, and the tag that led to it.
+type brought struct {
+	commit, root unit.Hash
+	objects      objects
+}
+
+// state is what a fetch gave.
+type state struct {
+	chosen   chosen
+	commit   unit.Hash
+	objects  objects
+	snapshot unit.Snapshot
+}
+
+func (s state) empty() bool { return s.objects == nil }
