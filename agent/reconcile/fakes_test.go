@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1" //nolint:gosec // Git's own hash, for a tree that is made up
 	"encoding/json"
@@ -30,6 +31,7 @@ type repository struct {
 	mu      sync.Mutex
 	files   map[string]string
 	err     error
+	ref     string // "": main
 	notice  string
 	renders []string
 	chosen  map[string]*unit.Directory // by path, at the last render
@@ -45,7 +47,7 @@ func (r *repository) Fetch(context.Context) (unit.Snapshot, error) {
 	}
 	b, err := json.Marshal(r.files)
 	files := tree(maps.Clone(r.files))
-	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: "main", Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
+	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: cmp.Or(r.ref, "main"), Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
 }
 
 type tree map[string]string

@@ -13,6 +13,7 @@ import (
 type readIndexes struct {
 	mu       sync.Mutex
 	byBranch map[branch]*unit.ReadIndex[readKey]
+	where    map[readKey]branch
 }
 
 type branch struct{ repoURL, ref string }
@@ -32,18 +33,25 @@ const (
 	readsCount
 )
 
-func (x *readIndexes) of(s unit.Snapshot) *unit.ReadIndex[readKey] {
+// of is the index that a read-set belongs to. One that went on to another
+// branch leaves the index it was in: a tag that is followed is a new branch
+// with every release.
+func (x *readIndexes) of(s unit.Snapshot, key readKey) *unit.ReadIndex[readKey] {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	b := branch{s.RepoURL, s.Ref}
+	if was, known := x.where[key]; known && was != b {
+		x.leave(key)
+	}
 	index := x.byBranch[b]
 	if index == nil {
 		index = &unit.ReadIndex[readKey]{}
 		if x.byBranch == nil {
-			x.byBranch = map[branch]*unit.ReadIndex[readKey]{}
+			x.byBranch, x.where = map[branch]*unit.ReadIndex[readKey]{}, map[readKey]branch{}
 		}
 		x.byBranch[b] = index
 	}
+	x.where[key] = b
 	return index
 }
 
@@ -51,15 +59,29 @@ func (x *readIndexes) of(s unit.Snapshot) *unit.ReadIndex[readKey] {
 func (x *readIndexes) forget(app fleet.AppName) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, index := range x.byBranch {
-		for what := range readsCount {
-			index.Forget(readKey{app, what})
-		}
+	for what := range readsCount {
+		x.leave(readKey{app, what})
+	}
+}
+
+// leave is called with x.mu held.
+func (x *readIndexes) leave(key readKey) {
+	b, known := x.where[key]
+	if !known {
+		return
+	}
+	delete(x.where, key)
+	index := x.byBranch[b]
+	if index == nil {
+		return
+	}
+	if index.Forget(key); index.Len() == 0 {
+		delete(x.byBranch, b)
 	}
 }
 
 // holds tells whether a render from these reads would give the same again.
 func (e *Engine) holds(ctx context.Context, v view, what readsOf, reads unit.ReadSet) (bool, error) {
-	s := v.snapshot
-	return e.reads.of(*s).Holds(ctx, readKey{v.name, what}, reads, s.Tree, s.Root, v.facts, e.renderVersion())
+	s, key := v.snapshot, readKey{v.name, what}
+	return e.reads.of(*s, key).Holds(ctx, key, reads, s.Tree, s.Root, v.facts, e.renderVersion())
 }

@@ -3,12 +3,14 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
 // render renders, and points images at this site's mirrors. It comes before the
-// digest: what is approved is what is pulled.
+// digest: what is approved is what is pulled. The objects are sorted: order
+// means nothing here.
 func (e *Engine) render(ctx context.Context, q unit.RenderRequest) (unit.Rendered, error) {
 	rendered, err := e.parts.Renderer.Render(ctx, q)
 	if bad, ok := errors.AsType[*unit.RenderError](err); ok {
@@ -18,8 +20,11 @@ func (e *Engine) render(ctx context.Context, q unit.RenderRequest) (unit.Rendere
 		return unit.Rendered{}, err
 	}
 	rendered.Reads.Renderer = e.versionWith(rendered.Reads.Renderer)
-	rendered.Objects, err = e.cfg.Images.Rewrite(rendered.Objects)
-	return rendered, err
+	if rendered.Objects, err = e.cfg.Images.Rewrite(rendered.Objects); err != nil {
+		return unit.Rendered{}, err
+	}
+	slices.SortFunc(rendered.Objects, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
+	return rendered, nil
 }
 
 // renderVersion says what renders here, for read-sets: other mirrors give other

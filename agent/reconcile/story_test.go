@@ -56,6 +56,27 @@ func TestACommitIsAppliedAndOnlyWhatItTouchesIsRendered(t *testing.T) {
 	}
 }
 
+func TestANewTagHasOnlyWhatItTouchesRendered(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "web"), "db": configMaps("1", "db")}, nil)
+	s.synced("web")
+	s.synced("db")
+	for _, tag := range []string{"v2", "v3", "v4"} {
+		s.repo.mu.Lock()
+		s.repo.ref = tag
+		before := len(s.repo.renders)
+		s.repo.mu.Unlock()
+		s.push(map[string]string{"web": configMaps(tag, "web")})
+		s.until("web", "at "+tag, func(a fleet.AppStatus) bool {
+			return a.Sync == fleet.Synced && strings.HasPrefix(string(a.Revision), tag+"@") && strings.Contains(s.cluster.content(configMap("web")), tag)
+		})
+		s.repo.mu.Lock()
+		if got := s.repo.renders[before:]; !slices.Equal(got, []string{"web"}) {
+			t.Errorf("%s touches web alone, and %v were rendered", tag, got)
+		}
+		s.repo.mu.Unlock()
+	}
+}
+
 func TestWhichManifestsOfADirectoryCountIsTheAppsToSay(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "web"), "db": configMaps("1", "db")}, nil)
 	s.synced("web")

@@ -7,7 +7,9 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/provenance"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
 
@@ -18,6 +20,9 @@ import (
 // number after the slash is this package's own, raised when the same files come
 // to give other objects.
 const version = "kustomize v0.21.2/2"
+
+// command is the kustomize command whose library this is.
+const command = "v5.8.2"
 
 // build renders one job. The error is one that ends the worker.
 func build(tree unit.Tree, network *noNetwork, j job) (outcome, error) {
@@ -106,7 +111,29 @@ func (f *treeFS) kustomize(dir string) (m resmap.ResMap, err error) {
 			m, err = nil, fmt.Errorf("%w: %s", errPanic, panicPlace(debug.Stack()))
 		}
 	}()
-	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(f, path.Join(mount, dir))
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionUnspecified // the order of the command, where sortOptions say nothing
+	if m, err = krusty.MakeKustomizer(options).Run(f, path.Join(mount, dir)); err == nil {
+		err = nameCommand(m)
+	}
+	return m, err
+}
+
+// nameCommand mends buildMetadata's managedByLabel: as a library kustomize
+// takes itself for "(devel)", which is no value that a label may have.
+func nameCommand(m resmap.ResMap) error {
+	unnamed := "kustomize-" + provenance.GetProvenance().Semver()
+	for _, r := range m.Resources() {
+		labels := r.GetLabels()
+		if labels[konfig.ManagedbyLabelKey] != unnamed {
+			continue
+		}
+		labels[konfig.ManagedbyLabelKey] = "kustomize-" + command
+		if err := r.SetLabels(labels); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // panicPlace is the function that panicked. The panic's own text may quote what

@@ -8,7 +8,6 @@ import (
 	"io"
 	"path"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/konfig"
@@ -68,7 +67,6 @@ func (f *treeFS) manifests(dir string, directory *unit.Directory) (objects []uni
 	case m.files == 0:
 		return nil, m.nothing(directory != nil)
 	}
-	slices.SortFunc(m.objects, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
 	return m.objects, nil
 }
 

@@ -49,6 +49,7 @@ func namesOf(t *testing.T, r *render.Renderer, q unit.RenderRequest) string {
 	for _, o := range got.Objects {
 		names = append(names, o.Ref.Name)
 	}
+	slices.Sort(names)
 	return strings.Join(names, " ")
 }
 
@@ -95,7 +96,7 @@ func TestAPlainDirectoryIsWhatKustomizeMakesOfItsFiles(t *testing.T) {
 		"a/odd.yaml":    "apiVersion: example.com/v1\nkind: Odd\nmetadata: {name: odd}\nspec:\n  date: 2024-01-02\n  bool: yes\n  octal: 0o17\n  old: 017\n  float: 1.50\n  big: 12345678901234567\n  exp: 1e3\n  base: &b {x: 1, y: [2, ~]}\n  merged: {<<: *b, z: 3}\n  same: *b\n  empty:\n",
 		"a/json.json":   "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"json\"}, \"data\": {\"n\": \"1\"}}\n",
 	}
-	want, _ := result(t, r, ask(repo.with(files{"a/kustomization.yaml": "resources: [odd.yaml, json.json, values.yaml]\n"}), "a"))
+	want, _ := result(t, r, ask(repo.with(files{"a/kustomization.yaml": "resources: [json.json, odd.yaml, values.yaml]\nsortOptions: {order: fifo}\n"}), "a"))
 	got, _ := result(t, r, ask(repo, "a"))
 	if got != want || strings.HasPrefix(got, "error") {
 		t.Errorf("as plain manifests\n%s\nthrough kustomize\n%s", got, want)

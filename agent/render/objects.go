@@ -3,7 +3,6 @@ package render
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/resmap"
@@ -24,7 +23,8 @@ type identity struct {
 	Items []json.RawMessage `json:"items"`
 }
 
-// objects takes what kustomize made apart: identified, flat, each once, sorted.
+// objects takes what kustomize made apart: identified, flat, each once, in the
+// order in which kustomize prints them.
 func objects(m resmap.ResMap) ([]unit.Object, error) {
 	all := make([]unit.Object, 0, m.Size())
 	for _, r := range m.Resources() {
@@ -36,11 +36,14 @@ func objects(m resmap.ResMap) ([]unit.Object, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(all, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
-	for i := 1; i < len(all); i++ {
-		if all[i].Ref.Same(all[i-1].Ref) {
-			return nil, &failure{message: all[i].Ref.String() + " is rendered twice", hint: "keep one of the two, or give them different names"}
+	seen := make(map[fleet.ObjectRef]bool, len(all))
+	for _, o := range all {
+		key := o.Ref
+		key.Version = ""
+		if seen[key] {
+			return nil, &failure{message: o.Ref.String() + " is rendered twice", hint: "keep one of the two, or give them different names"}
 		}
+		seen[key] = true
 	}
 	return all, nil
 }

@@ -93,7 +93,7 @@ func refused(t testing.TB, r *render.Renderer, q unit.RenderRequest) *unit.Rende
 	return bad
 }
 
-func TestAnOverlayBecomesSortedCanonicalObjects(t *testing.T) {
+func TestAnOverlayBecomesCanonicalObjectsInKustomizesOrder(t *testing.T) {
 	r := newRenderer(t, render.Config{})
 	got, err := r.Render(t.Context(), ask(guestbook, `apps/guestbook/overlays/{{ label "env" }}`))
 	if err != nil {
@@ -110,8 +110,8 @@ func TestAnOverlayBecomesSortedCanonicalObjects(t *testing.T) {
 		t.Errorf("objects: %s", s)
 	}
 	want := `{"apiVersion":"v1","kind":"Service","metadata":{"name":"guestbook-ui","namespace":"guestbook"},"spec":{"ports":[{"port":80}],"selector":{"app":"guestbook-ui"}}}`
-	if len(got.Objects) == 0 || string(got.Objects[0].JSON) != want {
-		t.Errorf("service:\n%s\nwant\n%s", got.Objects[0].JSON, want)
+	if len(got.Objects) != 2 || string(got.Objects[0].JSON) != want {
+		t.Errorf("service:\n%s\nwant\n%s", got.Objects, want)
 	}
 	if got.Reads.Labels["env"] != "dev" || got.Reads.Cluster != "" || got.Reads.Renderer != r.Version() {
 		t.Errorf("reads: %+v", got.Reads)

@@ -97,8 +97,8 @@ type Object struct {
 
 // Rendered is what a path gave.
 type Rendered struct {
-	Path    string // the path with its template filled in
-	Objects []Object
+	Path    string   // the path with its template filled in
+	Objects []Object // as Kustomize prints them, or as the files have them
 	Reads   ReadSet
 }
 

@@ -27,9 +27,10 @@ const (
 	Agent       Program = "capstan-agent"
 	Hub         Program = "capstan-hub"
 	CLI         Program = "capstan"
+	Kustomize   Program = "kustomize"
 )
 
-// All lists every program.
+// All lists every program that a demo or a scenario runs.
 var All = []Program{TestCluster, Kubectl, Agent, Hub, CLI}
 
 type recipe struct {
@@ -54,6 +55,8 @@ func (p Program) recipe() recipe {
 		return recipe{dir: ".", pkg: "./hub/cmd/capstan-hub", ldflags: "-s -w"}
 	case CLI:
 		return recipe{dir: ".", pkg: "./hub/cmd/capstan", ldflags: "-s -w"}
+	case Kustomize:
+		return recipe{dir: "e2e", pkg: "sigs.k8s.io/kustomize/kustomize/v5", ldflags: "-s -w"}
 	default:
 		panic(fmt.Sprintf("no such program: %q", p))
 	}
