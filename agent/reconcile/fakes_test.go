@@ -35,6 +35,7 @@ type repository struct {
 	files   map[string]string
 	err     error
 	notice  string
+	resumed unit.Head
 	renders []string
 }
 
@@ -49,6 +50,20 @@ func (r *repository) Fetch(context.Context) (unit.Snapshot, error) {
 	b, err := json.Marshal(r.files)
 	files := tree(maps.Clone(r.files))
 	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: "main", Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
+}
+
+func (r *repository) Resume(h unit.Head) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resumed = h
+}
+
+func (r *repository) Accept(move string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if held, ok := errors.AsType[*unit.RewoundError](r.err); ok && held.Accept() == move {
+		r.err = nil
+	}
 }
 
 type tree map[string]string

@@ -37,6 +37,8 @@ const (
 	maxKeysFile  = 8 << 20
 )
 
+var errUnverified = errors.New("is not verified")
+
 func (v Verify) on() bool { return v != Verify{} }
 
 // Validate checks that something can be verified; ref is what is followed.
@@ -68,7 +70,7 @@ func (v Verify) verify(got state, now time.Time) error {
 		if hint == "" {
 			hint = "sign it with a key that is pinned here, or pin the key; what was verified last stays in force"
 		}
-		return fleet.WithHint(fleet.Forbidden("%s is not verified: %w", what, err), hint)
+		return fleet.WithHint(fleet.Forbidden("%s %w: %w", what, errUnverified, err), hint)
 	}
 	return nil
 }
