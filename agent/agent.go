@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/record"
@@ -45,6 +46,10 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	if err != nil {
 		return err
 	}
+	mirrors, err := images.New(cfg.Images)
+	if err != nil {
+		return err
+	}
 	repository, err := source.New(cfg.Source.repository(len(policy.Rules) > 0))
 	if err != nil {
 		return err
@@ -59,7 +64,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 		Cluster: cfg.Cluster.Name, Namespace: cfg.Namespace, Declared: cfg.Cluster.Labels, Assignable: cfg.Cluster.AssignableLabels,
 		RootPath: cfg.Source.Path, Poll: cfg.Source.PollInterval.Duration, Policy: policy,
 		Guard:        inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
-		AgentVersion: agentVersion, Workers: cfg.Workers,
+		AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors,
 	}
 	stop, err := a.serveHealth()
 	if err != nil {

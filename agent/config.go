@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -27,6 +28,7 @@ type Config struct {
 	Approval gate.Config   `json:"approval,omitzero"`
 	Prune    PruneConfig   `json:"prune,omitzero"`
 	Render   RenderConfig  `json:"render,omitzero"`
+	Images   images.Config `json:"images,omitzero"`
 
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
@@ -55,7 +57,7 @@ type SourceConfig struct {
 	Ref          source.Ref      `json:"ref,omitzero"`
 	Mirrors      []string        `json:"mirrors,omitempty"`
 	Path         string          `json:"path"` // the root path
-	PollInterval metav1.Duration `json:"pollInterval,omitempty"`
+	PollInterval metav1.Duration `json:"pollInterval,omitzero"`
 	UsernameFile string          `json:"usernameFile,omitempty"`
 	PasswordFile string          `json:"passwordFile,omitempty"`
 	TokenFile    string          `json:"tokenFile,omitempty"` // a bearer token, instead of the two
@@ -90,7 +92,7 @@ func (c SourceConfig) repository(holdRewinds bool) source.Config {
 type HubConfig struct {
 	// TokenFile holds a join token. It may go away once the agent has joined.
 	TokenFile string          `json:"tokenFile,omitempty"`
-	Heartbeat metav1.Duration `json:"heartbeat,omitempty"`
+	Heartbeat metav1.Duration `json:"heartbeat,omitzero"`
 }
 
 // PruneConfig bounds what may be pruned without a confirmation.
@@ -102,7 +104,7 @@ type PruneConfig struct {
 // RenderConfig bounds the worker that renders.
 type RenderConfig struct {
 	MemoryMiB int64           `json:"memoryMiB,omitempty"`
-	Timeout   metav1.Duration `json:"timeout,omitempty"`
+	Timeout   metav1.Duration `json:"timeout,omitzero"`
 }
 
 // ParseConfig reads a configuration file. Unknown fields are errors. name is
@@ -178,6 +180,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Prune.MaxObjects < 0 || c.Prune.MaxPercent < 0 || c.Prune.MaxPercent > 100 {
 		return fleet.Invalid("prune: maxObjects must not be negative, maxPercent is between 0 and 100")
+	}
+	if _, err := images.New(c.Images); err != nil {
+		return err
 	}
 	if c.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {

@@ -17,6 +17,7 @@ hub: {tokenFile: /etc/capstan/join/token}
 approval: {rules: [{apps: {matchNames: ["*/*"]}, approvers: [alice@example.com], quorum: 1}], allowedSignersFile: /etc/capstan/config/allowed_signers}
 prune: {maxObjects: 5, maxPercent: 20}
 render: {memoryMiB: 128, timeout: 10s}
+images: {mirrors: [{from: docker.io, to: registry.example/hub}], paths: [{group: argoproj.io, kind: Rollout, path: spec.template.spec}]}
 namespace: capstan-system
 listen: ":8080"
 `
@@ -65,6 +66,8 @@ func TestAMistakeIsNamed(t *testing.T) {
 		{"a path out of the repository", "clusters/fleet", "../x", "source.path"},
 		{"a poll that never ends", "30s", "1ms", "pollInterval"},
 		{"a share over all", "maxPercent: 20", "maxPercent: 120", "maxPercent"},
+		{"a mirror that is none", "registry.example/hub", "hub", "images.mirrors[0].to"},
+		{"a path that is none", "spec.template.spec", "spec//x", "images.paths[0].path"},
 		{"an address without a port", `":8080"`, "localhost", "listen"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,7 +17,7 @@ import (
 //
 //	good            by the approver, for that plan: nothing is wrong with it
 //	again           the last good one, byte for byte
-//	unsigned        with something else in the place of its signature
+//	unsigned        with nothing but white space where its signature should be
 //	wrong-key       in the approver's name, by a key that nobody pinned
 //	altered         signed, and changed afterwards
 //	wrong-plan      by the approver, for a plan that was never made
@@ -80,28 +79,32 @@ func (p *play) makeApproval(what, cluster, app string) (fleet.SignedApproval, er
 	signed, err := signApproval(a, keyFile)
 	switch what {
 	case "unsigned":
-		signed.Signature = "none"
+		signed.Signature = "\n" // an empty one the hub itself refuses
 	case "altered":
 		signed.Statement = bytes.Replace(signed.Statement, []byte(a.Comment), []byte("pleased"), 1)
 	}
 	return signed, err
 }
 
-// statement is what the approver would sign.
+// statement is what the approver would sign. The hub knows enough to write it,
+// whether the agent answers or not; it can't sign it.
 func (p *play) statement(cluster, app string) (fleet.Approval, error) {
-	name := fleet.AppName{Namespace: "capstan-system", Name: app}
-	signed, err := p.stage.Hub.Client.Plan(p.ctx, cluster, name)
+	none := fleet.Approval{}
+	clusters, err := p.stage.Hub.Client.Clusters(p.ctx, fleet.ClusterFilter{Names: []string{cluster}})
 	if err != nil {
-		return fleet.Approval{}, err
+		return none, err
 	}
-	var plan fleet.Plan
-	if err := json.Unmarshal(signed.Plan, &plan); err != nil {
-		return fleet.Approval{}, err
+	apps, err := p.stage.Hub.Client.Apps(p.ctx, fleet.AppFilter{Clusters: []string{cluster}, Name: app})
+	if err != nil {
+		return none, err
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	if len(clusters) != 1 || len(apps) != 1 || apps[0].Pending == nil {
+		return none, fmt.Errorf("nothing waits for %s on %s", app, cluster)
+	}
+	now, waits := time.Now().UTC().Truncate(time.Second), apps[0].Pending
 	return fleet.Approval{
-		Action: plan.Action, App: plan.App.String(), Approver: stage.ApproverName, Comment: "pressed",
-		Targets:   []fleet.Target{{ClusterUID: plan.ClusterUID, Cluster: plan.Cluster, From: plan.From, To: plan.To, Plan: plan.ID}},
+		Action: waits.Action, App: apps[0].Name().String(), Approver: stage.ApproverName, Comment: "pressed",
+		Targets:   []fleet.Target{{ClusterUID: clusters[0].UID, Cluster: cluster, From: apps[0].Digest, To: waits.Digest, Plan: waits.Plan}},
 		NotBefore: now.Add(-time.Second), Expires: now.Add(time.Hour),
 	}, nil
 }

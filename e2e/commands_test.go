@@ -14,7 +14,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/capstan-gitops/capstan/e2e/cluster"
 	"github.com/capstan-gitops/capstan/e2e/stage"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -33,7 +32,7 @@ const (
 //	app CLUSTER NAME [FIELD=VALUE|FIELD=~REGEXP]...   how an app stands, by the hub
 //	says CLUSTER NAME REASON REGEXP       why an app is not Ready: App object and capstan get apps agree
 //	same CLUSTER KIND/NAME...             these objects were not made anew since this was first asked
-//	until [SECONDS] [match=REGEXP] [!] capstan|kubectl|app|says|forge ...   try until it is so
+//	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge ...   try until it is so
 //	edit FILE OLD NEW                     replace in a file of the fleet repository
 //	append FILE LINE                      add a line to one
 //	push MESSAGE                          commit and push all of it
@@ -41,6 +40,7 @@ const (
 //	rewrite MESSAGE                       put a new commit in the place of the last, by force
 //	revert                                push the undoing of the last commit
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
+//	agent CLUSTER standby                 start one more agent there
 //	git down|up|refuse|accept             what the Git server says
 //	forge WHAT CLUSTER NAME               an approval as an attacker would make it, or as its owner: see forge
 //	nowhere VALUE                         what hub and agents wrote down does not hold it
@@ -225,6 +225,12 @@ func (p *play) until(args []string) (string, error) {
 	for len(args) > 0 {
 		if n, err := strconv.Atoi(args[0]); err == nil {
 			limit = time.Duration(n) * time.Second
+		} else if args[0] == "match=HEAD" {
+			head, err := p.head()
+			if err != nil {
+				return "", err
+			}
+			match = regexp.MustCompile(regexp.QuoteMeta(head))
 		} else if pattern, ok := strings.CutPrefix(args[0], "match="); ok {
 			if match, err = regexp.Compile(pattern); err != nil {
 				return "", fmt.Errorf("%w: %w", errUsage, err)
@@ -326,74 +332,6 @@ func (p *play) revert(args []string) (string, error) {
 		return "", err
 	}
 	return p.stage.Fleet.Git(p.ctx, "push", "--quiet")
-}
-
-func (p *play) agent(args []string) (string, error) {
-	if len(args) != 2 || p.stage.Spoke(args[0]) == nil {
-		return "", errUsage
-	}
-	spoke := p.stage.Spoke(args[0])
-	switch args[1] {
-	case "stop":
-		return "", spoke.Agent().Stop()
-	case "continue":
-		return "", spoke.Agent().Continue()
-	case "kill":
-		return "", spoke.Agent().Kill()
-	case "start":
-		return "", spoke.StartAgent()
-	}
-	return "", errUsage
-}
-
-func (p *play) hub(args []string) (string, error) {
-	if len(args) != 1 {
-		return "", errUsage
-	}
-	switch args[0] {
-	case "stop":
-		return "", p.stage.Hub.Stop()
-	case "continue":
-		return "", p.stage.Hub.Continue()
-	case "kill":
-		return "", p.stage.Hub.Kill()
-	case "start":
-		return "", p.stage.Hub.Start(p.ctx)
-	}
-	return "", errUsage
-}
-
-func (p *play) part(args []string) (string, error) {
-	if len(args) != 3 || p.stage.Spoke(args[0]) == nil {
-		return "", errUsage
-	}
-	c, part := p.stage.Spoke(args[0]).Cluster, cluster.Part(args[1])
-	switch args[2] {
-	case "stop":
-		return "", c.Stop(part)
-	case "continue":
-		return "", c.Continue(part)
-	case "kill":
-		return "", c.Kill(part)
-	case "start":
-		return "", c.Restart(p.ctx, part)
-	}
-	return "", errUsage
-}
-
-func (p *play) git(args []string) (string, error) {
-	if len(args) != 1 {
-		return "", errUsage
-	}
-	switch args[0] {
-	case "down", "up":
-		p.stage.Git.SetAvailable(args[0] == "up")
-	case "refuse", "accept":
-		p.stage.Git.RefuseCredentials(args[0] == "refuse")
-	default:
-		return "", errUsage
-	}
-	return "", nil
 }
 
 // showLogs prints what hub and agents wrote, when a script has failed.

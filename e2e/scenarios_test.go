@@ -75,6 +75,11 @@ func setUp(env *testscript.Env) error {
 	if err := s.StartHub(ctx); err != nil {
 		return err
 	}
+	repo, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	env.Setenv("REPO", repo)
 	for _, kv := range s.Env() {
 		env.Setenv(kv[0], kv[1])
 	}

@@ -36,7 +36,7 @@ func signApproval(a fleet.Approval, keyFile string) (fleet.SignedApproval, error
 		return none, err
 	}
 	blob := append([]byte(magic), ssh.Marshal(struct {
-		Version                                    uint32
+		Version                                   uint32
 		Key, Namespace, Reserved, Hash, Signature string
 	}{1, string(key.PublicKey().Marshal()), fleet.ApprovalNamespace, "", hash, string(ssh.Marshal(signature))})...)
 	armored := pem.EncodeToMemory(&pem.Block{Type: "SSH SIGNATURE", Bytes: blob})

@@ -18,8 +18,10 @@ import (
 
 	"github.com/fluxcd/pkg/ssa"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -38,9 +40,10 @@ const parallel = 16
 
 // Client applies and prunes.
 type Client struct {
-	api    dynamic.Interface
-	mapper *restmapper.DeferredDiscoveryRESTMapper
-	key    []byte
+	api       dynamic.Interface
+	discovery discovery.DiscoveryInterface
+	mapper    *restmapper.DeferredDiscoveryRESTMapper
+	key       []byte
 }
 
 // New makes a Client. fingerprintKey keys the fingerprints it returns.
@@ -54,9 +57,10 @@ func New(cfg *rest.Config, fingerprintKey []byte) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
-		api:    api,
-		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
-		key:    fingerprintKey,
+		api:       api,
+		discovery: disco,
+		mapper:    restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
+		key:       fingerprintKey,
 	}, nil
 }
 
@@ -177,6 +181,21 @@ func (c *Client) resource(ref fleet.ObjectRef) (dynamic.ResourceInterface, error
 	return r.Namespace(ref.Namespace), nil
 }
 
+// served is resource, at whatever version the kind has now: the one that an
+// object was applied at may be gone since, and the object is there still.
+func (c *Client) served(ref fleet.ObjectRef) (dynamic.ResourceInterface, error) {
+	r, err := c.resource(ref)
+	if !meta.IsNoMatchError(err) {
+		return r, err
+	}
+	m, err := c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
+	if err != nil {
+		return nil, err
+	}
+	ref.Version = m.GroupVersionKind.Version
+	return c.resource(ref)
+}
+
 // stages cuts objects into what must be there before what.
 func stages(objects []unit.Object) [][]unit.Object {
 	var cut [3][]unit.Object
@@ -217,10 +236,13 @@ func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, liv
 }
 
 func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstructured.Unstructured) error {
-	patch, err := ssa.PatchReplaceFieldsManagers(live, []ssa.FieldManager{
-		{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationUpdate},
-		{Name: "kubectl", OperationType: metav1.ManagedFieldsOperationApply},
-	}, inventory.FieldManager)
+	var people []ssa.FieldManager
+	for _, m := range live.GetManagedFields() {
+		if inventory.IsPerson(m.Manager) {
+			people = append(people, ssa.FieldManager{Name: m.Manager, ExactMatch: true, OperationType: m.Operation})
+		}
+	}
+	patch, err := ssa.PatchReplaceFieldsManagers(live, people, inventory.FieldManager)
 	if err != nil || len(patch) == 0 {
 		return err
 	}

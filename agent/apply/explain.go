@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,12 +62,20 @@ func explain(ref fleet.ObjectRef, err error) error {
 		return fleet.WithHint(e, fmt.Sprintf("the cluster does not know %s %s: add its CustomResourceDefinition to the app, or correct the apiVersion", ref.Group, ref.Kind))
 	case apierrors.IsForbidden(err):
 		return fleet.WithHint(e, "the agent's ServiceAccount, or a quota or policy, does not allow it: see docs/rbac.md")
-	case ssaerrors.IsImmutableError(err):
+	case isImmutable(err):
 		return fleet.WithHint(e, "the field can't be changed on an existing object: give the object a new name, or delete it by hand and let the agent create it anew")
 	case apierrors.IsConflict(err):
 		return fleet.WithHint(e, fmt.Sprintf("another manager than %q holds a field", inventory.FieldManager))
 	}
 	return e
+}
+
+// isImmutable tells a field that can't change from one that is merely wrong:
+// the API server calls both invalid.
+func isImmutable(err error) bool {
+	text := err.Error()
+	return apierrors.IsInvalid(err) && (strings.Contains(text, "field is immutable") ||
+		strings.Contains(text, "updates to") && strings.Contains(text, "are forbidden"))
 }
 
 func isMissingNamespace(err error, ref fleet.ObjectRef) bool {

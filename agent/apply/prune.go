@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -57,9 +58,9 @@ func (c *Client) pruneStage(ctx context.Context, app fleet.AppName, items []inve
 }
 
 func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Item) error {
-	r, err := c.resource(it.Ref)
+	r, err := c.served(it.Ref)
 	if meta.IsNoMatchError(err) {
-		return nil // its CRD is gone, and all its objects with it
+		return c.unserved(it.Ref)
 	}
 	if err != nil {
 		return err
@@ -85,6 +86,17 @@ func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Ite
 		PropagationPolicy: &background,
 	})
 	if apierrors.IsNotFound(err) || isOtherUID(err) {
+		return nil
+	}
+	return err
+}
+
+// unserved says nil where a kind is certainly not served: its CRD is gone, and
+// all its objects with it. While the API server can't tell, as during the outage
+// of an aggregated one, its objects stay ours.
+func (c *Client) unserved(ref fleet.ObjectRef) error {
+	_, err := c.discovery.ServerResourcesForGroupVersion(schema.GroupVersion{Group: ref.Group, Version: ref.Version}.String())
+	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	return err

@@ -41,6 +41,7 @@ type Refusal struct {
 	Text     string
 
 	made time.Time
+	past bool // it has done its work, or was made before this plan was
 }
 
 // Why a well signed approval does not count.
@@ -72,6 +73,7 @@ func Decide(in Input) Decision {
 			continue
 		}
 		refusal.Approver, refusal.made = tidy(approval.Approver), approval.NotBefore
+		refusal.past = errors.Is(refusal.Reason, ErrUsed) || approval.NotBefore.Before(in.Plan.Created)
 		refusal.Verified = err == nil || signerKnown(err)
 		d.Refused = append(d.Refused, *refusal)
 	}
@@ -203,11 +205,15 @@ func (d Decision) explain(in Input) string {
 	if len(d.Refused) == 0 {
 		return message
 	}
-	// The latest comes last. One that did its work for an earlier plan is
-	// still sent along until it expires, and says less than any other.
-	latest := slices.MaxFunc(d.Refused, func(a, b Refusal) int {
-		return cmp.Or(cmp.Compare(a.weight(), b.weight()), a.made.Compare(b.made))
-	})
+	// The latest is the one to explain: of those made in one second, the one
+	// that came last. Those of the past are still sent along until they expire,
+	// and say less than any that was made for this plan.
+	latest := d.Refused[0]
+	for _, r := range d.Refused[1:] {
+		if cmp.Or(cmp.Compare(r.weight(), latest.weight()), r.made.Compare(latest.made)) >= 0 {
+			latest = r
+		}
+	}
 	return message + "; " + latest.String()
 }
 
@@ -242,7 +248,7 @@ func (in Input) impossible() string {
 }
 
 func (r Refusal) weight() int {
-	if errors.Is(r.Reason, ErrUsed) {
+	if r.past {
 		return 0
 	}
 	return 1

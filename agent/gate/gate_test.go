@@ -225,6 +225,38 @@ func TestAUsedApprovalIsMentionedLast(t *testing.T) {
 	}
 }
 
+func TestOfSeveralRefusalsTheLatestIsExplained(t *testing.T) {
+	p := newPeople(t)
+	at := func(when time.Time, approver string, key *signing.Key) fleet.SignedApproval {
+		return sign(t, key, statement(approver, func(a *fleet.Approval) { a.NotBefore = when }))
+	}
+	since := now.Add(-time.Minute)
+	used := sign(t, p.alice, statement("alice", func(a *fleet.Approval) {
+		a.Targets[0].Plan, a.NotBefore = "p1", since.Add(-time.Minute)
+	}))
+	for _, c := range []struct {
+		name      string
+		approvals []fleet.SignedApproval
+		want      string
+	}{
+		{"made later", []fleet.SignedApproval{at(now, "bob", p.bob), at(since, "carol", p.carol)}, "bob is not among"},
+		{"in one second, came later", []fleet.SignedApproval{at(now, "bob", p.bob), at(now, "carol", p.carol)}, "carol is not among"},
+		{"used, after refusals for an earlier plan", []fleet.SignedApproval{at(since.Add(-time.Hour), "bob", p.bob), used}, "let through once"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			plan := waiting
+			plan.Created = since
+			d := gate.Decide(gate.Input{
+				Plan: plan, Demands: []gate.Demand{{Approvers: []string{"alice"}, Quorum: 1}}, Allowed: p.allowed,
+				Approvals: c.approvals, Used: map[string]bool{"p1": true}, Now: now,
+			})
+			if !strings.Contains(d.Message, c.want) {
+				t.Errorf("message %q, want %q", d.Message, c.want)
+			}
+		})
+	}
+}
+
 func TestQuorumCountsPeople(t *testing.T) {
 	p := newPeople(t)
 	everybody := []string{"alice", "bob", "carol", "carola"}

@@ -24,7 +24,7 @@ func Fingerprint(key []byte, live map[string]any) string {
 		switch {
 		case m.name == FieldManager && m.operation == "Apply" && m.subresource == "":
 			hashOwned(h, m.fields, live)
-		case isPerson(m.name) && m.subresource == "":
+		case IsPerson(m.name) && m.subresource == "":
 			h.Write([]byte(m.name))
 			b, _ := json.Marshal(m.fields) // a decoded JSON value always encodes
 			h.Write(b)
@@ -33,9 +33,9 @@ func Fingerprint(key []byte, live map[string]any) string {
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
-// isPerson tells the field managers of people at a keyboard from controllers.
+// IsPerson tells the field managers of people at a keyboard from controllers.
 // A rollout restart is a person who wants just that, and not to change the app.
-func isPerson(manager string) bool {
+func IsPerson(manager string) bool {
 	return strings.HasPrefix(manager, "kubectl") && manager != "kubectl-rollout"
 }
 

@@ -58,8 +58,10 @@ func TestCompareSendsOnlyWhatChanged(t *testing.T) {
 				gone = append(gone, it.Ref.Name)
 			}
 			for _, c := range [][3]string{
-				{"apply", names(d.Apply), tt.apply}, {"new", names(d.New), tt.isNew},
-				{"unchanged", names(d.Unchanged), tt.same}, {"prune", strings.Join(gone, " "), tt.toBeGone},
+				{"apply", names(d.Apply), tt.apply},
+				{"new", names(d.New), tt.isNew},
+				{"unchanged", names(d.Unchanged), tt.same},
+				{"prune", strings.Join(gone, " "), tt.toBeGone},
 			} {
 				if c[1] != c[2] {
 					t.Errorf("%s: got %q, want %q", c[0], c[1], c[2])

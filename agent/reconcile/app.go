@@ -22,6 +22,7 @@ type view struct {
 	snapshot *unit.Snapshot
 	facts    unit.Facts
 	known    bool  // what is wanted is known
+	read     bool  // from the root itself, since the start
 	want     *want // nil: not wanted here
 	doubt    error // the App in Git can't be read
 	held     bool  // its removal waits at the root's guard
@@ -35,7 +36,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := &e.world
-	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, doubt: w.doubtful[name], held: w.held[name]}
+	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name]}
 	if wanted, ok := w.wanted[name]; ok {
 		v.want = &wanted
 	}
@@ -65,12 +66,15 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	switch {
 	case !v.known, v.held, v.early:
 		// Keep what runs as it was applied.
+	case v.want == nil && v.doubt == nil && !v.read:
+		// What was kept of the root may be older than what was kept of the app:
+		// only a root that was read can say that an app is not wanted any more.
 	case v.doubt != nil:
 		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
 	case v.want == nil:
 		removed, rerr := e.remove(ctx, v)
 		if removed {
-			return nil
+			return rerr
 		}
 		err = rerr
 	case v.snapshot != nil:
@@ -87,10 +91,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 // converge renders the app if it must, and carries the result to the cluster
 // as far as the gates let it.
 func (e *Engine) converge(ctx context.Context, v view) error {
-	spec, err := fleet.Canonical(v.want.app.Spec)
-	if err != nil {
-		return err
-	}
+	spec := v.want.spec
 	settled, waiting, err := e.remembered(ctx, v, spec)
 	if err != nil || settled {
 		return err
@@ -98,7 +99,8 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if waiting && !e.mayPass(v) {
 		return nil
 	}
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: v.want.app.Spec.Source.Path, Facts: v.facts})
+	source := v.want.app.Spec.Source
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: source.Path, Facts: v.facts, Directory: directoryOf(source)})
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
@@ -124,12 +126,9 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 // remembered tells whether the last render still stands: settled, if what it
 // gave is applied or failed; waiting, if it stands at a gate.
 func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, waiting bool, err error) {
-	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
-	}
 	k := v.kept
 	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) {
-		if settled, err = holds(k.Reads); err != nil {
+		if settled, err = e.holds(ctx, v, readsApplied, k.Reads); err != nil {
 			return false, false, err
 		}
 		if settled {
@@ -139,7 +138,7 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 	if v.last == nil || v.last.spec != string(spec) {
 		return false, false, nil
 	}
-	same, err := holds(v.last.reads)
+	same, err := e.holds(ctx, v, readsLast, v.last.reads)
 	if err != nil || !same {
 		return false, false, err
 	}
@@ -149,7 +148,12 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 	return false, true, nil
 }
 
+// complete tells that what runs is what the digest says, as far as the agent
+// has done its part.
 func complete(k state.App) bool {
+	if k.Halfway {
+		return false
+	}
 	for _, it := range k.Items {
 		if it.UID == "" {
 			return false
@@ -198,9 +202,10 @@ func oneLine(err error) string {
 	return s
 }
 
-// demands are the approvals this app's plans need on this cluster. Only what
-// the spoke declares, and what it lets the hub assign, can bring an App's own
-// demand about; nothing can take the spoke's away.
+// demands are the approvals this app's plans need on this cluster. What the
+// spoke declares, and what it lets the hub assign, can bring an App's own demand
+// about; what the hub assigns takes none away that the declared labels ask for,
+// and nothing can take the spoke's away.
 func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 	var own *gate.AppApproval
 	if a != nil && a.Spec.Approval != nil {
@@ -208,15 +213,25 @@ func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
 		labels := e.world.labels
 		e.mu.Unlock()
 		matches, err := selection.Matches(a.Spec.Approval.Clusters, labels)
-		if matches || err != nil {
+		declared, derr := selection.Matches(a.Spec.Approval.Clusters, e.cfg.Declared)
+		if matches || declared || err != nil || derr != nil {
 			own = &gate.AppApproval{Approvers: a.Spec.Approval.Approvers, Quorum: a.Spec.Approval.Required()}
 		}
 	}
 	return e.cfg.Policy.Demands(name, own)
 }
 
+func directoryOf(s v1alpha1.AppSource) *unit.Directory {
+	if s.Directory == nil {
+		return nil
+	}
+	d := unit.Directory(*s.Directory)
+	return &d
+}
+
 // effectiveSpec is the part of an App's spec that decides what runs. Who must
-// approve, and which clusters are meant, do not: they move no digest.
+// approve, and which clusters are meant, do not: they move no digest. Nor does
+// which files of the path are taken: the objects are in the digest.
 func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
 	return fleet.Canonical(map[string]any{
 		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace,

@@ -280,3 +280,51 @@ func TestAnApprovedPlanSurvivesACrash(t *testing.T) {
 		t.Errorf("it asks for approval again: %+v", again)
 	}
 }
+
+func TestALabelFromTheHubTakesNoGateOfAnAppAway(t *testing.T) {
+	_, line := newKey(t, alice)
+	asks := strings.Replace(rootOf("web"), "spec: {", "spec: {approval: {clusters: {matchExpressions: [{key: env, operator: NotIn, values: [dev]}]}}, ", 1)
+	policy, err := gate.Config{AllowedSigners: line}.Policy(os.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSpoke(t, map[string]string{"root": asks, "web": configMaps("1", "web")}, func(c *reconcile.Config) {
+		c.Policy, c.Assignable = policy, []string{"env"}
+	})
+	first := s.because("web", "WaitsForApproval").Pending
+	in := fleet.Intent{Instance: "h", Revision: 1, Labels: map[string]string{"env": "dev"}}
+	if err := s.engine.TakeIntent(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	s.push(map[string]string{"web": configMaps("2", "web")})
+	s.until("web", "decided on anew", func(a fleet.AppStatus) bool {
+		return s.cluster.content(configMap("web")) != "" || a.Pending != nil && a.Pending.Digest != first.Digest
+	})
+	if s.cluster.content(configMap("web")) != "" {
+		t.Error("a label that the hub assigned opened the gate")
+	}
+}
+
+func TestAPlanGoesOnWhenNobodyAsksForApprovalAnyMore(t *testing.T) {
+	_, line := newKey(t, alice)
+	asks := strings.Replace(rootOf("web"), "spec: {", "spec: {approval: {clusters: {matchLabels: {env: prod}}}, ", 1)
+	policy, err := gate.Config{AllowedSigners: line}.Policy(os.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSpoke(t, map[string]string{"root": asks, "web": configMaps("1", "web")}, func(c *reconcile.Config) {
+		c.Policy, c.Assignable = policy, []string{"env"}
+	})
+	s.synced("web")
+	for i, env := range []string{"prod", "dev"} {
+		in := fleet.Intent{Instance: "h", Revision: uint64(i) + 1, Labels: map[string]string{"env": env}}
+		if err := s.engine.TakeIntent(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		if env == "prod" {
+			s.push(map[string]string{"web": configMaps("2", "web")})
+			s.because("web", "WaitsForApproval")
+		}
+	}
+	s.synced("web")
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
@@ -13,6 +14,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/plan"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -87,11 +89,15 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	}
 	applied, err := e.parts.Cluster.Apply(ctx, name, delta.Apply)
 	kept.Items = confirm(kept.Items, applied)
+	if err == nil {
+		err = e.watchKinds(ctx, c.objects) // those whose CRD came with them
+	}
 	if err == nil && len(delta.Prune) > 0 {
 		var gone []inventory.Item
 		gone, err = e.parts.Cluster.Prune(ctx, name, delta.Prune)
 		kept.Items = itemsWithout(kept.Items, gone)
 	}
+	kept.Halfway = err != nil
 	if err != nil {
 		return e.failedOr(name, errors.Join(err, e.save(ctx, kept)))
 	}
@@ -115,8 +121,9 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 // is new, and with it the revision.
 func (e *Engine) sameContent(ctx context.Context, v view, c change, extra int) error {
 	kept := v.kept
-	known := kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil
+	known := kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway
 	if !known {
+		kept.Halfway = false
 		kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
 		kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
 		if err := e.save(ctx, kept); err != nil {
@@ -152,7 +159,7 @@ func (e *Engine) watchKinds(ctx context.Context, objects []unit.Object) error {
 		resource, err := e.parts.Cluster.Resource(o.Ref)
 		if err != nil {
 			if isUnknownKind(err) {
-				continue // its CRD comes with the same change; heal watches it later
+				continue // its CRD comes with the same change
 			}
 			return err
 		}
@@ -172,10 +179,7 @@ func (e *Engine) failedOr(name fleet.AppName, err error) error {
 // save keeps an app's state, and makes it what everybody sees.
 func (e *Engine) save(ctx context.Context, k state.App) error {
 	if err := e.parts.Memory.SaveApp(ctx, k); err != nil {
-		if errors.Is(err, fleet.ErrConflict) {
-			return fmt.Errorf("%w: %w", errOtherAgent, err)
-		}
-		return err
+		return written(err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -193,6 +197,14 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 	return nil
 }
 
+// written tells the error of a write that shows another agent at work.
+func written(err error) error {
+	if errors.Is(err, fleet.ErrConflict) {
+		return fmt.Errorf("%w: %w", errOtherAgent, err)
+	}
+	return err
+}
+
 // claim makes sure that no object belongs to two apps, nor to the agent itself.
 // What an app claimed with a render that came to nothing, it gives up again.
 func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
@@ -203,9 +215,12 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 			return fleet.WithHint(fleet.Conflict("%s is in two apps: %s has it already", o.Ref, by),
 				"take it out of one of the two; what runs stays with "+by.String())
 		}
-		if name != e.root && (o.Ref.Namespace == e.cfg.Namespace || isApp(o.Ref)) {
-			return fleet.WithHint(fleet.Invalid("%s: an app may not bring objects into the agent's own namespace, nor Apps", o.Ref),
-				"put Apps into the root path, and other objects into another namespace")
+		if isApp(o.Ref) {
+			return fleet.WithHint(fleet.Invalid("%s: an app may not bring Apps", o.Ref), "put Apps into the root path")
+		}
+		if e.isOwn(o.Ref) {
+			return fleet.WithHint(fleet.Invalid("%s: it is part of the agent's own installation, or in the agent's own namespace", o.Ref),
+				"what guards a cluster is changed at the cluster: apply what capstan join prints there, and put other objects into another namespace")
 		}
 	}
 	a := e.apps[name]
@@ -219,6 +234,25 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 	}
 	return nil
 }
+
+// isOwn tells the objects that the agent, and with it every gate, depends on.
+// Whoever may write to Git could otherwise change the rules that guard a cluster.
+func (e *Engine) isOwn(r fleet.ObjectRef) bool {
+	switch {
+	case r.Namespace != "":
+		return r.Namespace == e.cfg.Namespace
+	case r.Group == "" && r.Kind == "Namespace":
+		return r.Name == e.cfg.Namespace
+	case r.Group == "apiextensions.k8s.io":
+		return strings.HasSuffix(r.Name, "."+v1alpha1.GroupVersion.Group)
+	case r.Group == "rbac.authorization.k8s.io":
+		return r.Name == ownRoles || strings.HasPrefix(r.Name, ownRoles+"-")
+	}
+	return false
+}
+
+// ownRoles is how the names of the agent's ClusterRoles begin.
+const ownRoles = "capstan-agent"
 
 // disown gives up all that an app owns or claims, before it is said anew.
 // Called with e.mu held.

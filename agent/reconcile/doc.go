@@ -15,6 +15,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -103,7 +104,8 @@ type Config struct {
 	Poll       time.Duration
 	Policy     gate.Policy
 	Guard      inventory.Guard
-	MaskKey    []byte // hides secret values in what leaves the spoke
+	MaskKey    []byte           // hides secret values in what leaves the spoke
+	Images     *images.Rewriter // nil: images stay as they are
 
 	AgentVersion      string
 	KubernetesVersion string

@@ -31,6 +31,8 @@ type Engine struct {
 
 	head unit.Head // as it is kept; belongs to who fetches
 
+	reads readIndexes
+
 	strangers sync.Map // fleet.AppName of Apps that did not come from the root
 
 	mu      sync.Mutex
@@ -47,10 +49,12 @@ type world struct {
 	notice    string // what is wrong with the source, although there is a snapshot
 	self      self
 	labels    map[string]string // effective
+	chosen    map[string]string // the labels by which wanted was chosen
 	rendered  bool              // the root was rendered, so wanted is known
 	wanted    map[fleet.AppName]want
 	doubtful  map[fleet.AppName]error // Apps of the root that can't be read
 	held      map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
+	moved     bool                    // since the apps were last asked to look
 }
 
 // self is what the agent keeps of its own.
@@ -68,6 +72,7 @@ const (
 // want is an app that is meant to be here.
 type want struct {
 	app    *v1alpha1.App
+	spec   []byte      // canonical: an app's every look begins with comparing it
 	object unit.Object // the App object itself
 }
 
@@ -84,6 +89,7 @@ type app struct {
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
 	putOff  int  // how often telling it was put off
+	misses  int  // how often there was no App to tell it to
 	extra   int  // objects that left the app and are kept, because prune is off
 	retry   bool // a person asked for another try
 	// notBefore is when a change that failed is tried again.
@@ -265,6 +271,9 @@ func (e *Engine) AppSeen(name fleet.AppName) {
 	ref := fleet.ObjectRef{Group: v1alpha1.GroupVersion.Group, Kind: v1alpha1.AppKind, Namespace: name.Namespace, Name: name.Name}
 	e.mu.Lock()
 	_, ours := e.owner[ref]
+	if a := e.apps[name]; a != nil {
+		a.misses = 0
+	}
 	e.mu.Unlock()
 	if !ours && name != e.root {
 		e.strangers.Store(name, ref)

@@ -5,27 +5,23 @@ import (
 	"crypto/sha1" //nolint:gosec // Git's own hash, for a tree that is made up
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
-	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
-	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/signing"
 )
 
 // repository is a flat tree in memory that is its own renderer: a path is one
@@ -37,6 +33,7 @@ type repository struct {
 	notice  string
 	resumed unit.Head
 	renders []string
+	chosen  map[string]*unit.Directory // by path, at the last render
 }
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
@@ -85,6 +82,10 @@ func (r *repository) Version() string { return "test" }
 func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rendered, error) {
 	r.mu.Lock()
 	r.renders = append(r.renders, q.Path)
+	if r.chosen == nil {
+		r.chosen = map[string]*unit.Directory{}
+	}
+	r.chosen[q.Path] = q.Directory
 	r.mu.Unlock()
 	text, ok := q.Snapshot.Tree.(tree)[q.Path]
 	read := unit.Read{Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: hashOf(text)}
@@ -110,154 +111,10 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 		}
 		gvk := u.GroupVersionKind()
 		out.Objects = append(out.Objects, unit.Object{JSON: b, Ref: fleet.ObjectRef{
-			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}})
+			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName(),
+		}})
 	}
 	return out, nil
-}
-
-// cluster is an API server in memory, and the eyes on it. It holds what was
-// applied, and refuses objects with data.refuse.
-type cluster struct {
-	mu      sync.Mutex
-	objects map[fleet.ObjectRef]live
-	uids    int
-	sent    int
-	seen    func(watch.Event)
-}
-
-type live struct {
-	uid, content string
-	app          fleet.AppName
-}
-
-func key(r fleet.ObjectRef) fleet.ObjectRef { r.Version = ""; return r }
-
-func (c *cluster) Scope(objects []unit.Object, ns string) ([]unit.Object, error) {
-	out := slices.Clone(objects)
-	for i, o := range out {
-		if o.Ref.Namespace == "" && o.Ref.Kind != "Namespace" {
-			out[i].Ref.Namespace = ns
-		}
-	}
-	return out, nil
-}
-
-func (c *cluster) Resource(fleet.ObjectRef) (schema.GroupVersionResource, error) {
-	return schema.GroupVersionResource{}, nil
-}
-
-func refused(o unit.Object) error {
-	if strings.Contains(string(o.JSON), `"refuse"`) {
-		return &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server does not like it")}
-	}
-	return nil
-}
-
-func (c *cluster) Check(_ context.Context, _ fleet.AppName, objects []unit.Object) error {
-	for _, o := range objects {
-		if err := refused(o); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Object) (done []apply.Applied, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, o := range objects {
-		c.sent++
-		if rerr := refused(o); rerr != nil {
-			err = errors.Join(err, rerr)
-			continue
-		}
-		now, ok := c.objects[key(o.Ref)]
-		if !ok {
-			c.uids++
-			now.uid = fmt.Sprint("uid-", c.uids)
-		}
-		now.content, now.app = string(o.JSON), app
-		c.objects[key(o.Ref)] = now
-		done = append(done, apply.Applied{Object: o, UID: now.uid, Fingerprint: now.content})
-	}
-	return done, err
-}
-
-func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta, _ []byte) ([]fleet.Change, error) {
-	var out []fleet.Change
-	for _, o := range d.Apply {
-		out = append(out, fleet.Change{Object: o.Ref, Action: fleet.Create})
-	}
-	for _, it := range d.Prune {
-		out = append(out, fleet.Change{Object: it.Ref, Action: fleet.Prune})
-	}
-	return out, nil
-}
-
-func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, it := range items {
-		if c.objects[key(it.Ref)].uid == it.UID {
-			delete(c.objects, key(it.Ref))
-		}
-	}
-	return items, nil
-}
-
-func (c *cluster) Get(_ context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o, ok := c.objects[key(ref)]
-	if !ok {
-		return nil, fleet.NotFound("not there")
-	}
-	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON([]byte(o.content)); err != nil {
-		return nil, err
-	}
-	u.SetLabels(map[string]string{inventory.AppLabel: o.app.Name, inventory.NamespaceLabel: o.app.Namespace})
-	u.SetUID("")
-	return u, nil
-}
-
-func (c *cluster) Heal(ctx context.Context, app fleet.AppName, o unit.Object, _ *unstructured.Unstructured) (apply.Applied, error) {
-	done, err := c.Apply(ctx, app, []unit.Object{o})
-	if err != nil {
-		return apply.Applied{}, err
-	}
-	return done[0], nil
-}
-
-func (c *cluster) Fingerprint(*unstructured.Unstructured) string { return "looked at" }
-
-func (c *cluster) Watch(context.Context, fleet.ObjectRef, schema.GroupVersionResource) {}
-func (c *cluster) Synced(context.Context, fleet.ObjectRef) error                       { return nil }
-func (c *cluster) Blind(fleet.ObjectRef) error                                         { return nil }
-func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o, ok := c.objects[key(ref)]
-	return watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}, ok
-}
-
-// edit changes an object behind the agent's back; an empty content deletes it.
-func (c *cluster) edit(ref fleet.ObjectRef, content string) {
-	c.mu.Lock()
-	o := c.objects[key(ref)]
-	o.content = content
-	c.objects[key(ref)] = o
-	if content == "" {
-		delete(c.objects, key(ref))
-	}
-	c.mu.Unlock()
-	c.seen(watch.Event{Ref: ref, Gone: content == ""})
-}
-
-func (c *cluster) content(ref fleet.ObjectRef) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.objects[key(ref)].content
 }
 
 // memory keeps everything as JSON, as the real one does.
@@ -266,6 +123,7 @@ type memory struct {
 	apps map[fleet.AppName][]byte
 	docs map[string][]byte
 	err  error
+	busy int // so many deletes fail
 }
 
 func (m *memory) LoadApps(context.Context) ([]state.App, error) {
@@ -296,6 +154,13 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 func (m *memory) DeleteApp(_ context.Context, n fleet.AppName) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	if m.busy > 0 {
+		m.busy--
+		return errors.New("the API server is busy")
+	}
 	delete(m.apps, n)
 	return nil
 }
@@ -325,6 +190,8 @@ type told struct {
 	apps      map[fleet.AppName]fleet.AppStatus
 	objects   map[fleet.AppName]v1alpha1.AppStatus
 	confirmed map[fleet.AppName]string
+	absent    map[fleet.AppName]bool // Apps that have no object
+	misses    map[fleet.AppName]int
 }
 
 func (t *told) note(f func()) {
@@ -340,13 +207,20 @@ func (t *told) note(f func()) {
 func (t *told) Changed(s fleet.AppStatus) { t.note(func() { t.apps[s.Name()] = s }) }
 func (t *told) Gone(a fleet.AppName)      { t.note(func() { delete(t.apps, a) }) }
 func (t *told) SignPlan(p fleet.Plan) (fleet.SignedPlan, error) {
-	b, err := json.Marshal(p)
-	return fleet.SignedPlan{Plan: b}, err
+	return signing.SignPlan(func(b []byte) ([]byte, error) { return b, nil }, "the agent's key", p)
 }
 
 func (t *told) Status(_ context.Context, app fleet.AppName, s v1alpha1.AppStatus) error {
-	t.note(func() { t.objects[app] = s })
-	return nil
+	var err error
+	t.note(func() {
+		if t.absent[app] {
+			t.misses[app]++
+			err = fleet.NotFound("there is no App %s", app)
+			return
+		}
+		t.objects[app] = s
+	})
+	return err
 }
 func (t *told) Root(context.Context, fleet.AppName, string) error { return nil }
 func (t *told) Event(fleet.AppName, bool, string, string)         { t.note(func() {}) }
@@ -374,7 +248,7 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, now: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}},
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root", Poll: time.Hour,
@@ -396,8 +270,11 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 // start starts the engine, anew after a stop.
 func (s *spoke) start() {
 	s.t.Helper()
-	s.told = &told{moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
-		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{}}
+	s.told = &told{
+		moved: make(chan struct{}, 1), apps: map[fleet.AppName]fleet.AppStatus{},
+		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{},
+		absent: map[fleet.AppName]bool{app("absent"): true}, misses: map[fleet.AppName]int{},
+	}
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
 		Source: s.repo, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },

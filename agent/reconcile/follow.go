@@ -68,7 +68,7 @@ func (e *Engine) fetch(ctx context.Context) bool {
 	e.world.notice = snapshot.Notice
 	if old == nil || old.Revision() != snapshot.Revision() {
 		e.log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From, "rewound", snapshot.Rewound)
-		e.world.snapshot = &snapshot
+		e.world.snapshot, e.world.moved = &snapshot, true
 		if snapshot.Rewound != "" {
 			e.parts.Record.Event(e.root, true, "Rewound", fmt.Sprintf("%s was moved to %s, which does not come after %s", snapshot.Ref, snapshot.Commit, snapshot.Rewound))
 		}
@@ -124,9 +124,16 @@ func (e *Engine) facts() unit.Facts {
 	return unit.Facts{Cluster: e.cfg.Cluster, Labels: e.world.labels}
 }
 
-// enqueueAll has every app looked at: what they depend on may have moved.
-// Called with e.mu held.
-func (e *Engine) enqueueAll() {
+// passOn has every app looked at, if what they depend on moved. The root is
+// looked at for other reasons as well, and they are none to try again what
+// failed a moment ago.
+func (e *Engine) passOn() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.world.moved {
+		return
+	}
+	e.world.moved = false
 	add := func(name fleet.AppName) {
 		if name != e.root {
 			e.now(name)

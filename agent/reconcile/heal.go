@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -75,10 +74,7 @@ const eyeTimeout = 30 * time.Second
 func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.Item) error {
 	resource, err := e.parts.Cluster.Resource(it.Ref)
 	if err != nil {
-		if isUnknownKind(err) {
-			return nil // its CRD is gone, and it with it; the next render says so
-		}
-		return err
+		return err // where its CRD is gone it may come back, and nothing else would tell
 	}
 	e.parts.Eyes.Watch(ctx, it.Ref, resource)
 	wait, cancel := context.WithTimeout(ctx, eyeTimeout)
@@ -107,12 +103,20 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		return err
 	}
 	found := drifted(object, live, e.parts.Now().UTC())
-	if live != nil && len(found.Fields) == 0 && (found.Manager == "" || isApp(it.Ref)) {
-		// Nothing of ours was lost: another manager took a share in a field.
-		return e.refingerprint(ctx, name, it, string(live.GetUID()), e.parts.Cluster.Fingerprint(live))
-	}
 	if live != nil && live.GetDeletionTimestamp() != nil {
 		return nil // it is on its way out; its end is another event
+	}
+	if live != nil && len(found.Fields) == 0 && isApp(it.Ref) {
+		return e.refingerprint(ctx, name, it, string(live.GetUID()), e.parts.Cluster.Fingerprint(live)) // an annotation, to confirm
+	}
+	if live != nil && len(found.Fields) == 0 && found.Manager == "" {
+		// All is as Git has it, but another manager may hold a field instead of
+		// us, and what it did next would not be seen: hold it again. No value changes.
+		done, err := e.parts.Cluster.Heal(ctx, name, object, nil)
+		if err != nil {
+			return err
+		}
+		return e.refingerprint(ctx, name, it, done.UID, done.Fingerprint)
 	}
 	e.mu.Lock()
 	a := e.apps[name]
@@ -216,16 +220,7 @@ func drifted(applied unit.Object, live *unstructured.Unstructured, now time.Time
 			d.Fields = append(d.Fields, "/metadata/labels/"+strings.ReplaceAll(label, "/", "~1"))
 		}
 	}
-	var newest metav1.Time
-	for _, m := range live.GetManagedFields() {
-		person := strings.HasPrefix(m.Manager, "kubectl")
-		if m.Manager == inventory.FieldManager || m.Subresource == "status" || !person && len(d.Fields) == 0 {
-			continue
-		}
-		if m.Time != nil && !m.Time.Before(&newest) {
-			newest, d.Manager = *m.Time, m.Manager
-		}
-	}
+	d.Manager = changedBy(live.GetManagedFields(), d.Fields)
 	return d
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
@@ -72,7 +73,7 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 			action = fleet.ActionConfirmPrune
 		}
 	}
-	if was := kept.Pending; was != nil && was.Action == action && was.From == kept.Digest && was.To == p.to && was.Gate == g {
+	if was := kept.Pending; was != nil && was.Action == action && was.From == kept.Digest && was.To == p.to && was.Gate == g && !slices.Contains(kept.Used, was.ID) {
 		return nil
 	}
 	changes, err := e.parts.Cluster.Preview(ctx, kept.Name, p.delta, e.cfg.MaskKey)
@@ -82,6 +83,9 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 	reason := "approval is needed on this cluster"
 	if p.guard != "" {
 		reason = p.guard
+	}
+	if g := kept.Granted; g != nil && len(g.Apps) == 0 {
+		kept.Granted = nil // something else is wanted than was let through
 	}
 	kept.Pending = &fleet.Plan{
 		ID: rand.Text(), Action: action, App: kept.Name, Cluster: e.cfg.Cluster, ClusterUID: e.cfg.UID,
@@ -146,6 +150,9 @@ func (e *Engine) mayPass(v view) bool {
 		demands = e.demands(v.name, v.want.app)
 	} else {
 		demands = e.demands(v.name, nil)
+	}
+	if len(demands) == 0 && k.Pending.Gate == fleet.GateApproval {
+		return true // nobody asks for one any more
 	}
 	got := e.decide(k, demands)
 	if !got.open {

@@ -19,12 +19,13 @@ import (
 // otherwise when its plan was let through. It tells whether the app is gone.
 func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	kept := v.kept
-	spec := keptSpec(kept)
-	if spec != nil && !spec.Sync.PruneEnabled() {
-		return true, e.forget(ctx, kept.Name) // they stay, as the App asked
-	}
 	if len(kept.Items) == 0 {
 		return true, e.forget(ctx, kept.Name)
+	}
+	spec := keptSpec(kept)
+	leaving := kept.Items
+	if spec != nil && !spec.Sync.PruneEnabled() {
+		leaving = nil // they stay, as the App asked, and nobody looks after them
 	}
 	var asked *v1alpha1.App
 	if spec != nil {
@@ -32,7 +33,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
 		action: fleet.ActionRemove, to: fleet.NoDigest, revision: e.headRevision(),
-		delta: inventory.Delta{Prune: kept.Items}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(kept.Items),
+		delta: inventory.Delta{Prune: leaving}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(leaving),
 	})
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)
@@ -42,13 +43,18 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 		e.wait(kept.Name, pass, nil)
 		return false, nil
 	}
-	count := len(kept.Items)
-	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, kept.Items)
+	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, leaving)
 	kept.Items = itemsWithout(kept.Items, gone)
 	if err != nil {
+		kept.Halfway = true
 		return false, e.failedOr(kept.Name, errors.Join(err, e.save(ctx, kept)))
 	}
-	e.parts.Record.Event(kept.Name, false, "Removed", fmt.Sprintf("%d objects pruned", count))
+	e.mu.Lock()
+	a := e.apps[kept.Name]
+	e.disown(a)
+	a.kept = kept // should it not be forgotten at once, nothing is there to heal
+	e.mu.Unlock()
+	e.parts.Record.Event(kept.Name, false, "Removed", fmt.Sprintf("%d objects pruned", len(leaving)))
 	return true, e.forget(ctx, kept.Name)
 }
 
@@ -56,14 +62,16 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 // delete its App object.
 func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 	if err := e.parts.Memory.DeleteApp(ctx, name); err != nil {
-		return err
+		return written(err)
 	}
 	e.mu.Lock()
 	if a := e.apps[name]; a != nil {
 		e.disown(a)
 		delete(e.apps, name)
 	}
+	e.world.moved = true // what it owned is free for others
 	e.mu.Unlock()
+	e.reads.forget(name)
 	e.parts.Reports.Gone(name)
 	e.work.Add(e.root)
 	return nil

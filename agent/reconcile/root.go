@@ -23,6 +23,7 @@ type rootContent struct {
 	repoURL  string
 	apps     map[fleet.AppName]want
 	doubtful map[fleet.AppName]error
+	misnamed error // Apps that can't be shown under their names
 	others   []unit.Object
 }
 
@@ -68,21 +69,18 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 	e.mu.Lock()
 	content := e.content
 	e.mu.Unlock()
-	holds := func(reads unit.ReadSet) (bool, error) {
-		return reads.Holds(ctx, v.snapshot.Tree, v.snapshot.Root, v.facts, e.parts.Renderer.Version())
-	}
 	if content != nil {
-		if same, err := holds(content.reads); err != nil || same {
+		if same, err := e.holds(ctx, v, readsContent, content.reads); err != nil || same {
 			e.choose(content, true)
 			return true, err
 		}
 	}
 	if v.last != nil && v.last.failed && !v.retry {
-		if same, err := holds(v.last.reads); err != nil || same {
+		if same, err := e.holds(ctx, v, readsLast, v.last.reads); err != nil || same {
 			return false, errors.Join(err, e.asBefore(v, content))
 		}
 	}
-	rendered, err := e.parts.Renderer.Render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
 	if err != nil {
 		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}
@@ -106,15 +104,29 @@ func (e *Engine) asBefore(v view, content *rootContent) error {
 }
 
 func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, error) {
-	c := &rootContent{path: r.Path, reads: r.Reads, revision: s.Revision(), repoURL: s.RepoURL,
-		apps: map[fleet.AppName]want{}, doubtful: map[fleet.AppName]error{}}
+	c := &rootContent{
+		path: r.Path, reads: r.Reads, revision: s.Revision(), repoURL: s.RepoURL,
+		apps: map[fleet.AppName]want{}, doubtful: map[fleet.AppName]error{},
+	}
 	for _, o := range r.Objects {
 		if !isApp(o.Ref) {
 			c.others = append(c.others, o)
 			continue
 		}
 		name, w, err := e.readApp(o)
+		if bad := e.misnamed(name); bad != nil {
+			c.misnamed = errors.Join(c.misnamed, fmt.Errorf("%s: %w", r.Path, bad))
+			continue
+		}
+		_, twice := c.apps[name]
+		if c.doubtful[name] != nil {
+			continue
+		}
+		if twice && err == nil {
+			err = fleet.WithHint(fleet.Invalid("it is there twice"), "an App that names no namespace is in "+e.cfg.Namespace)
+		}
 		if err != nil {
+			delete(c.apps, name)
 			c.doubtful[name] = fmt.Errorf("app %s in %s: %w", name, r.Path, err)
 			continue
 		}
@@ -123,6 +135,16 @@ func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, er
 	var err error
 	c.others, err = e.parts.Cluster.Scope(c.others, "default")
 	return c, err
+}
+
+// misnamed says why an App can't go by its name: names become parts of the
+// subjects on which is reported, and one is the root's own.
+func (e *Engine) misnamed(name fleet.AppName) error {
+	if name == e.root {
+		return fleet.WithHint(fleet.Invalid("the name %q is the root's own", name), "give the App another name")
+	}
+	_, err := fleet.ParseAppName(name.String())
+	return err
 }
 
 // readApp decodes an App of the root. Its namespace is the agent's where it
@@ -134,12 +156,6 @@ func (e *Engine) readApp(o unit.Object) (fleet.AppName, want, error) {
 	name := fleet.AppName{Namespace: o.Ref.Namespace, Name: o.Ref.Name}
 	a, err := v1alpha1.DecodeApp(o.JSON)
 	if err != nil {
-		return name, want{}, err
-	}
-	if name == e.root {
-		return name, want{}, fleet.WithHint(fleet.Invalid("the name %q is the root's own", name), "give the App another name")
-	}
-	if _, err := fleet.ParseAppName(name.String()); err != nil {
 		return name, want{}, err
 	}
 	if _, err := selection.Matches(a.Spec.Clusters, nil); err != nil {
@@ -157,7 +173,8 @@ func (e *Engine) readApp(o unit.Object) (fleet.AppName, want, error) {
 	if o.JSON, err = fleet.Canonical(m); err != nil {
 		return name, want{}, err
 	}
-	return name, want{app: a, object: o}, nil
+	spec, err := fleet.Canonical(a.Spec)
+	return name, want{app: a, spec: spec, object: o}, err
 }
 
 // choose selects the Apps for this cluster. An App that can't be read is
@@ -168,7 +185,7 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 	before := e.world.wanted
 	wanted := make(map[fleet.AppName]want, len(c.apps))
 	for name, w := range c.apps {
-		if ok, err := selection.Matches(w.app.Spec.Clusters, e.world.labels); ok && err == nil {
+		if isFor(w.app, e.world.labels) {
 			wanted[name] = w
 		}
 	}
@@ -181,10 +198,21 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 			wanted[name] = w
 		}
 	}
+	// From here on an app that is not wanted may be removed at any moment, so
+	// what the guard would stop is held before it can be seen.
+	vanished, reason := e.vanished(e.apps[e.root].kept, c, e.world.labels)
+	if reason == "" {
+		vanished = nil
+	}
+	e.setHeld(vanished)
+	if e.content != c {
+		e.world.moved = true
+	}
 	if readable {
 		e.apps[e.root].problem, e.apps[e.root].last = nil, nil
 	}
 	e.content, e.world.wanted, e.world.doubtful, e.world.rendered = c, wanted, doubtful, true
+	e.world.chosen = e.world.labels
 }
 
 // adoptKept takes what was last applied for what is wanted, where the root
@@ -202,14 +230,14 @@ func (e *Engine) adoptKept(v view) error {
 		if !isApp(o.Ref) {
 			continue
 		}
-		if name, w, err := e.readApp(o); err == nil {
+		if name, w, err := e.readApp(o); err == nil && e.misnamed(name) == nil {
 			wanted[name] = w
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(wanted) > 0 {
-		e.world.wanted, e.world.rendered = wanted, true
+		e.world.wanted, e.world.rendered, e.world.moved = wanted, true, true
 	}
 	return nil
 }
@@ -221,6 +249,7 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 	c, wanted, doubtful := e.content, e.world.wanted, e.world.doubtful
 	e.mu.Unlock()
 	if c == nil {
+		e.passOn()
 		return nil
 	}
 	released, err := e.holdVanished(ctx, &v, c)
@@ -234,6 +263,11 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 	for _, w := range wanted {
 		apps = append(apps, w.object)
 	}
+	held, err := heldObjects(v.kept, e.heldNow())
+	if err != nil {
+		return err
+	}
+	apps = append(apps, held...)
 	slices.SortFunc(apps, func(a, b unit.Object) int { return a.Ref.Compare(b.Ref) })
 	// What else the root brings comes first: the apps may live in its namespaces.
 	// It waits its turn while the root can't be read or a person has to confirm.
@@ -246,8 +280,8 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 	}
 	e.mu.Lock()
 	v.kept = e.apps[e.root].kept
-	e.enqueueAll()
 	e.mu.Unlock()
+	e.passOn()
 	if err := e.carryApps(ctx, &v, apps, released); err != nil {
 		return e.failedOr(e.root, errors.Join(failed, err))
 	}

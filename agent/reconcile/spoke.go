@@ -69,7 +69,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 	labels := e.effective(next.Assigned)
 	if !mapsEqual(labels, e.world.labels) {
 		e.log.Info("labels moved", "labels", labels)
-		e.world.labels = labels
+		e.world.labels, e.world.moved = labels, true
 		e.now(e.root)
 	}
 	for name, a := range e.apps {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -41,12 +42,19 @@ func (e *Engine) wait(name fleet.AppName, p passage, last *outcome) {
 	}
 }
 
-// settle notes that what is wanted is applied.
+// settle notes that what is wanted is applied. Drift of objects that left is
+// nobody's any more; what else had drifted is looked at again.
 func (e *Engine) settle(name fleet.AppName, extra int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	a.problem, a.waiting, a.last, a.extra = nil, "", nil, extra
+	maps.DeleteFunc(a.drift, func(ref fleet.ObjectRef, _ fleet.DriftSummary) bool {
+		return !slices.ContainsFunc(a.kept.Items, func(it inventory.Item) bool { return it.Ref.Same(ref) })
+	})
+	for ref := range a.drift {
+		a.look[ref] = true // it may be for us to heal now
+	}
 }
 
 // clear is settle where the leftovers did not change.
@@ -75,7 +83,7 @@ func (e *Engine) publish(name fleet.AppName) {
 		return
 	}
 	now.Changed = e.parts.Now().UTC()
-	a.status = now
+	a.status, a.misses = now, 0
 	e.parts.Reports.Changed(now)
 	e.tell.AddAfter(name, settleTime)
 }
@@ -96,14 +104,22 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		if a.problem.unknown {
 			s.Sync = fleet.SyncUnknown
 		}
-	case a.waiting != "" && k.Pending != nil:
+	case k.Pending != nil && (a.waiting != "" || k.Granted == nil):
 		p := k.Pending
 		s.Sync, s.Reason, s.Message = fleet.Pending, "WaitsForApproval", a.waiting
+		if a.waiting == "" {
+			s.Message = "waits: " + p.Reason // since before the restart
+		}
 		if p.Gate == fleet.GateConfirmPrune {
 			s.Reason = "WaitsForConfirmation"
 		}
-		s.Pending = &fleet.PendingPlan{Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
-			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need}
+		s.Pending = &fleet.PendingPlan{
+			Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
+			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need,
+		}
+	case name == e.root && e.content != nil && e.content.misnamed != nil:
+		s.Sync, s.Reason = fleet.SyncUnknown, "InvalidSpec"
+		s.Message, s.Hint = oneLine(e.content.misnamed), hint(e.content.misnamed)
 	case k.Digest == fleet.NoDigest && name != e.root:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", "not applied yet"
 	case len(a.drift) > 0:
@@ -187,8 +203,10 @@ func (e *Engine) teller(ctx context.Context) {
 			case errors.Is(err, fleet.ErrNotFound) && stranger:
 				e.strangers.Delete(name)
 			case errors.Is(err, fleet.ErrNotFound):
-				// The root has not applied the App yet, or just took it away.
-				e.tell.AddAfter(name, 2*time.Second)
+				// The root has not applied the App yet, or just took it away; an
+				// App that can't be read is never applied. AppSeen tells of one
+				// that appears, so this is only for what that may have missed.
+				e.tellAgain(name)
 			default:
 				e.log.Warn("an App's status can't be written", "app", name.String(), "error", err)
 				e.tell.AddAfter(name, 5*time.Second)
@@ -197,6 +215,19 @@ func (e *Engine) teller(ctx context.Context) {
 		e.tell.Done(name)
 	}
 }
+
+// tellAgain has a status told again that had no App to be written to, a few
+// times only.
+func (e *Engine) tellAgain(name fleet.AppName) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.apps[name]; a != nil && a.misses < maxMisses {
+		a.misses++
+		e.tell.AddAfter(name, 2*time.Second)
+	}
+}
+
+const maxMisses = 5
 
 // putOff has a status told later, because there is more urgent work than
 // telling: when many apps change at once, what they run comes first. It does so

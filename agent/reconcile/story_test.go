@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +57,28 @@ func TestACommitIsAppliedAndOnlyWhatItTouchesIsRendered(t *testing.T) {
 	}
 }
 
+func TestWhichManifestsOfADirectoryCountIsTheAppsToSay(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "web"), "db": configMaps("1", "db")}, nil)
+	s.synced("web")
+	s.synced("db")
+	before := s.synced("web").Digest
+	s.push(map[string]string{"root": strings.Replace(rootOf("web", "db"), "path: web}", "path: web, directory: {recurse: true, exclude: [tests]}}", 1)})
+	s.until("web", "rendered as it says", func(fleet.AppStatus) bool {
+		s.repo.mu.Lock()
+		defer s.repo.mu.Unlock()
+		got := s.repo.chosen["web"]
+		return got != nil && got.Recurse && slices.Equal(got.Exclude, []string{"tests"})
+	})
+	if after := s.synced("web").Digest; after != before {
+		t.Errorf("the same objects have another digest: %s, was %s", after, before)
+	}
+	s.repo.mu.Lock()
+	defer s.repo.mu.Unlock()
+	if got := s.repo.chosen["db"]; got != nil {
+		t.Errorf("an App that says nothing asks for %+v", got)
+	}
+}
+
 func TestWhatLeavesGitLeavesTheCluster(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a", "b"), "db": configMaps("1", "db")}, nil)
 	s.synced("web")
@@ -91,9 +114,7 @@ func TestBadInputTouchesNothingAndTheMendIsPickedUp(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := map[string]string{}
-			for k, v := range good {
-				files[k] = v
-			}
+			maps.Copy(files, good)
 			s := newSpoke(t, files, nil)
 			s.synced("web")
 			s.synced("db")

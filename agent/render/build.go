@@ -17,7 +17,7 @@ import (
 // version says what rendered: a read-set of another one does not hold. The
 // number after the slash is this package's own, raised when the same files come
 // to give other objects.
-const version = "kustomize v0.21.2/1"
+const version = "kustomize v0.21.2/2"
 
 // build renders one job. The error is one that ends the worker.
 func build(tree unit.Tree, network *noNetwork, j job) (outcome, error) {
@@ -26,7 +26,7 @@ func build(tree unit.Tree, network *noNetwork, j job) (outcome, error) {
 	var err error
 	if o.path, err = fillPath(j.path, facts{known: j.facts, reads: &o.reads}); err == nil {
 		f := &treeFS{tree: tree, root: j.root, reads: &o.reads}
-		o.objects, err = f.render(network, o.path)
+		o.objects, err = f.render(network, o.path, j.directory)
 		if f.broken != nil && !errors.Is(f.broken, errLost) {
 			return outcome{}, f.broken // the pipe
 		}
@@ -41,13 +41,25 @@ func build(tree unit.Tree, network *noNetwork, j job) (outcome, error) {
 	return o, nil
 }
 
-// render runs kustomize. Every error it gives is a *failure.
-func (f *treeFS) render(network *noNetwork, dir string) ([]unit.Object, error) {
+// render gives the objects of a directory. Every error it gives is a *failure.
+func (f *treeFS) render(network *noNetwork, dir string, directory *unit.Directory) ([]unit.Object, error) {
 	if err := f.findRoot(dir); err != nil {
 		return nil, err
 	}
 	var g gatekeeper
 	f.check = g.check
+	plain, err := f.isPlain(dir, directory)
+	if err != nil {
+		return nil, err
+	}
+	if plain {
+		return f.manifests(dir, directory)
+	}
+	return f.build(network, &g, dir)
+}
+
+// build runs kustomize.
+func (f *treeFS) build(network *noNetwork, g *gatekeeper, dir string) ([]unit.Object, error) {
 	found, err := f.kustomize(dir)
 	if g.ownSchema || errors.Is(err, errPanic) {
 		openapi.ResetOpenAPI() // else the next app would be merged by this one's schema
@@ -81,7 +93,7 @@ func (f *treeFS) findRoot(dir string) error {
 		return submodule(at)
 	}
 	if e.Mode != unit.ModeDir {
-		return &failure{file: dir, message: "path " + dir + " is a file", hint: "name the directory that holds the kustomization file"}
+		return &failure{file: dir, message: "path " + dir + " is a file", hint: "name the directory that holds the kustomization file or the manifests"}
 	}
 	return nil
 }

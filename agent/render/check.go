@@ -53,6 +53,7 @@ func checkKustomization(file string, content []byte, k *types.Kustomization) err
 	if len(k.HelmCharts) > 0 || len(k.HelmChartInflationGenerator) > 0 || k.HelmGlobals != nil {
 		return refuse("helm", helmRefused, helmHint)
 	}
+	//nolint:staticcheck // bases are deprecated, and repositories have them
 	for _, r := range slices.Concat(k.Resources, k.Bases, k.Components, k.Generators, k.Transformers, k.Validators) {
 		if isRemote(r) {
 			return refuse(r, fmt.Sprintf("%q: remote bases and files are refused", withoutUser(r)), remoteHint)
@@ -69,10 +70,10 @@ func checkKustomization(file string, content []byte, k *types.Kustomization) err
 // namedFiles lists the files that a kustomization names, other than resources.
 func namedFiles(k *types.Kustomization) []string {
 	files := slices.Concat(k.Crds, k.Configurations, []string{k.OpenAPI["path"]})
-	for _, p := range k.PatchesStrategicMerge {
+	for _, p := range k.PatchesStrategicMerge { //nolint:staticcheck // deprecated, and still in use
 		files = append(files, string(p))
 	}
-	for _, p := range slices.Concat(k.Patches, k.PatchesJson6902) {
+	for _, p := range slices.Concat(k.Patches, k.PatchesJson6902) { //nolint:staticcheck // deprecated, and still in use
 		files = append(files, p.Path)
 	}
 	for _, r := range k.Replacements {

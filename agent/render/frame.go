@@ -72,6 +72,14 @@ func (e *encoder) uint(n uint64)   { e.b = binary.AppendUvarint(e.b, n) }
 func (e *encoder) bytes(p []byte)  { e.uint(uint64(len(p))); e.b = append(e.b, p...) }
 func (e *encoder) string(s string) { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
 
+func (e *encoder) bool(b bool) {
+	if b {
+		e.uint(1)
+	} else {
+		e.uint(0)
+	}
+}
+
 func (e *encoder) strings(all []string) {
 	e.uint(uint64(len(all)))
 	for _, s := range all {
@@ -109,6 +117,17 @@ func (d *decoder) bytes() []byte {
 }
 
 func (d *decoder) string() string { return string(d.bytes()) }
+
+func (d *decoder) bool() bool {
+	switch d.uint() {
+	case 0:
+		return false
+	case 1:
+		return true
+	}
+	d.fail()
+	return false
+}
 
 // count reads how many items follow, each of at least so many bytes: what is
 // announced, and made room for, can't be more than what is there.

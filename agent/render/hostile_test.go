@@ -84,7 +84,7 @@ var wrongs = []badRepo{
 	{name: "a path that goes up in the middle", repo: guestbook, path: "apps/../../etc", want: []string{"leaves"}},
 	{name: "an unknown word in a path", repo: guestbook, path: "apps/{{ .cluster.uid }}", want: []string{".cluster.uid"}},
 	{name: "a label the cluster has not", repo: guestbook, path: `apps/{{ label "region" }}`, want: []string{"region"}},
-	{name: "no kustomization", repo: files{"a/b.yaml": fmt.Sprintf(configMap, "b")}, want: []string{"a has no kustomization"}},
+	{name: "no kustomization and no manifest", repo: files{"a/b.txt": fmt.Sprintf(configMap, "b")}, want: []string{"a has no kustomization"}},
 	{name: "no kustomization in a base", repo: kustomization("resources: [../b]\n").with(files{"b/x.yaml": "x"}), want: []string{"b has no kustomization"}},
 	{name: "two kustomizations", repo: kustomization("resources: []\n").with(files{"a/kustomization.yml": "resources: []\n"}), want: []string{"a", "multiple"}},
 	{name: "a missing resource", repo: kustomization("resources:\n- here.yaml\n- gone.yaml\n").with(files{"a/here.yaml": fmt.Sprintf(configMap, "b")}), want: []string{"a/kustomization.yaml:3", "a/gone.yaml"}},
@@ -158,7 +158,7 @@ func TestARenderOverItsLimitsKillsTheWorkerAlone(t *testing.T) {
 		path string
 	}{
 		{"took more than", render.Config{Timeout: 300 * time.Millisecond}, diamond(20), "a/n20"},
-		{"MiB of memory", render.Config{MemoryLimit: 64 << 20}, large, "a"},
+		{"MiB of memory", render.Config{MemoryLimit: smallMemory}, large, "a"},
 	} {
 		r := newRenderer(t, c.cfg)
 		q := ask(c.repo, c.path)

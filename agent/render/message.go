@@ -27,6 +27,8 @@ type job struct {
 	root  unit.Hash
 	path  string // maybe a template
 	facts unit.Facts
+
+	directory *unit.Directory // nil: what is in the path decides
 }
 
 func (j job) encode() []byte {
@@ -35,6 +37,14 @@ func (j job) encode() []byte {
 	e.string(j.path)
 	e.string(j.facts.Cluster)
 	e.labels(j.facts.Labels)
+	if j.directory == nil {
+		e.uint(0)
+		return e.b
+	}
+	e.uint(1)
+	e.bool(j.directory.Recurse)
+	e.strings(j.directory.Include)
+	e.strings(j.directory.Exclude)
 	return e.b
 }
 
@@ -42,6 +52,9 @@ func decodeJob(b []byte) (job, error) {
 	d := decoder{b: b}
 	j := job{root: d.hash(), path: d.string()}
 	j.facts = unit.Facts{Cluster: d.string(), Labels: d.labels()}
+	if d.bool() {
+		j.directory = &unit.Directory{Recurse: d.bool(), Include: d.strings(), Exclude: d.strings()}
+	}
 	return j, d.done()
 }
 

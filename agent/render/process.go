@@ -105,7 +105,7 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (u
 		}
 	}()
 	s := server{tree: q.Snapshot.Tree}
-	o, err := p.converse(ctx, &s, job{root: q.Snapshot.Root, path: q.Path, facts: q.Facts})
+	o, err := p.converse(ctx, &s, job{root: q.Snapshot.Root, path: q.Path, facts: q.Facts, directory: q.Directory})
 	close(stop)
 	<-watching
 	p.used = time.Now()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"sort"
 	"strings"
@@ -108,9 +109,7 @@ func snapshot(repo files) unit.Snapshot {
 // with is a copy of a repository with files added or, where empty, taken away.
 func (f files) with(changes files) files {
 	out := files{}
-	for p, c := range f {
-		out[p] = c
-	}
+	maps.Copy(out, f)
 	for p, c := range changes {
 		if c == "" {
 			delete(out, path.Clean(p))

@@ -66,8 +66,7 @@ func (f *treeFS) refuse(err error) error {
 }
 
 func (f *treeFS) fault(err error) error {
-	var bad *failure
-	if errors.As(err, &bad) {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return f.refuse(err)
 	}
 	if f.broken == nil {
@@ -301,11 +300,11 @@ func (f *treeFS) list(name string) (string, []unit.TreeEntry, error) {
 		f.noteFound(at, e)
 		return "", nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a directory")}
 	}
-	f.note(at, unit.Read{Kind: unit.ReadList, Mode: e.Mode, Hash: e.Hash})
 	entries, err := f.tree.Entries(context.Background(), e.Hash)
 	if err != nil {
 		return "", nil, f.fault(err)
 	}
+	f.note(at, unit.Read{Kind: unit.ReadNames, Hash: unit.NamesHash(entries)})
 	return at, entries, nil
 }
 

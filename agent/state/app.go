@@ -25,7 +25,11 @@ type App struct {
 	History  []fleet.HistoryEntry `json:"history,omitempty"` // newest first
 	Pending  *fleet.Plan          `json:"pending,omitempty"`
 	Granted  *Grant               `json:"granted,omitempty"`
-	Used     []string             `json:"used,omitempty"` // plans that were let through, oldest first
+	// Halfway: a change was begun and not finished, so what runs is not what
+	// Digest says.
+	Halfway bool `json:"halfway,omitempty"`
+
+	Used []string `json:"used,omitempty"` // plans that were let through, oldest first
 
 	// Objects are what was last applied, compressed: drift is healed from them
 	// while Git is away. Use SetObjects and Applied.

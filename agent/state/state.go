@@ -111,8 +111,7 @@ func (s *Store) write(ctx context.Context, name, kind string, labels map[string]
 		secret, err = s.secrets.Update(ctx, secret, metav1.UpdateOptions{})
 	}
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || version != "" && apierrors.IsNotFound(err) {
-		return fleet.WithHint(fleet.Conflict("secret %s was changed by somebody else", name),
-			"only one agent may run on a cluster: look for a second one, or for a person who edits its Secrets")
+		return changedByOther(name)
 	}
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", name, err)
@@ -121,15 +120,31 @@ func (s *Store) write(ctx context.Context, name, kind string, labels map[string]
 	return nil
 }
 
+func changedByOther(name string) error {
+	return fleet.WithHint(fleet.Conflict("secret %s was changed by somebody else", name),
+		"only one agent may run on a cluster: look for a second one, or for a person who edits its Secrets")
+}
+
 func (s *Store) remember(secret *corev1.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.versions[secret.Name] = secret.ResourceVersion
 }
 
-// delete removes the Secret; one that is gone already is fine.
+// delete removes the version of the Secret that we know; one that is gone
+// already is fine. fleet.ErrConflict: another agent wrote it since.
 func (s *Store) delete(ctx context.Context, name string) error {
-	err := s.secrets.Delete(ctx, name, metav1.DeleteOptions{})
+	s.mu.Lock()
+	version := s.versions[name]
+	s.mu.Unlock()
+	var opts metav1.DeleteOptions
+	if version != "" {
+		opts.Preconditions = &metav1.Preconditions{ResourceVersion: &version}
+	}
+	err := s.secrets.Delete(ctx, name, opts)
+	if apierrors.IsConflict(err) {
+		return changedByOther(name)
+	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("secret %s: %w", name, err)
 	}

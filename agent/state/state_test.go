@@ -62,6 +62,8 @@ func (s *secrets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, 200, map[string]any{"kind": "SecretList", "apiVersion": "v1", "items": items})
 	case r.Method == http.MethodGet && exists:
 		answer(w, 200, old)
+	case r.Method == http.MethodDelete && exists && stale(r, old):
+		answer(w, 409, status(409, "Conflict"))
 	case r.Method == http.MethodDelete && exists:
 		delete(s.kept, name)
 		answer(w, 200, status(200, "Success"))
@@ -80,6 +82,18 @@ func (s *secrets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		answer(w, 404, status(404, "NotFound"))
 	}
+}
+
+// stale tells a delete that is meant for another version.
+func stale(r *http.Request, old map[string]any) bool {
+	var o struct {
+		Preconditions struct {
+			ResourceVersion string `json:"resourceVersion"`
+		} `json:"preconditions"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&o) // no body: no precondition
+	want := o.Preconditions.ResourceVersion
+	return want != "" && want != old["metadata"].(map[string]any)["resourceVersion"]
 }
 
 func status(code int, reason string) map[string]any {
@@ -208,5 +222,25 @@ func TestHistoryAndUsedPlansAreBounded(t *testing.T) {
 	}
 	if len(a.History) != 10 || a.History[0].Digest != "99" || len(a.Used) != 50 || a.Used[49] != "99" {
 		t.Errorf("%d entries, %d used", len(a.History), len(a.Used))
+	}
+}
+
+func TestAnAgentThatWasSupersededForgetsNothing(t *testing.T) {
+	_, cfg := serve(t)
+	old, now := open(t, cfg), open(t, cfg)
+	if err := old.SaveApp(t.Context(), sample(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := now.LoadApps(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := now.SaveApp(t.Context(), sample(t, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.DeleteApp(t.Context(), name); !errors.Is(err, fleet.ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
+	}
+	if apps, err := open(t, cfg).LoadApps(t.Context()); err != nil || len(apps) != 1 {
+		t.Errorf("%d apps are kept: %v", len(apps), err)
 	}
 }

@@ -2,6 +2,8 @@ package unit
 
 import (
 	"context"
+	"crypto/sha1" // as short as the hashes it stands beside; nobody gains by a collision
+	"encoding/binary"
 	"strings"
 )
 
@@ -14,6 +16,7 @@ const (
 	ReadMissing                 // that it is not there
 	ReadList                    // a directory's names, modes and hashes
 	ReadLink                    // a symbolic link's target
+	ReadNames                   // a directory's names and modes; Hash is NamesHash of them
 )
 
 // Read is one dependency: what a path was when it was read.
@@ -36,36 +39,66 @@ type ReadSet struct {
 // Holds tells whether every dependency is the same in the tree at root, for
 // the facts and the renderer's version.
 func (r ReadSet) Holds(ctx context.Context, t Tree, root Hash, f Facts, renderer string) (bool, error) {
-	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster {
+	if !r.factsHold(f, renderer) {
 		return false, nil
-	}
-	for k, v := range r.Labels {
-		if got, ok := f.Labels[k]; !ok || got != v {
-			return false, nil
-		}
-	}
-	for _, k := range r.Absent {
-		if _, ok := f.Labels[k]; ok {
-			return false, nil
-		}
 	}
 	for p, want := range r.Paths {
 		got, ok, err := Lookup(ctx, t, root, p)
-		if err != nil || !want.holds(got, ok) {
+		if err != nil {
+			return false, err
+		}
+		if holds, err := want.holdsAt(ctx, t, got, ok); err != nil || !holds {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-func (r Read) holds(got TreeEntry, exists bool) bool {
+// factsHold tells whether what is not in the tree is the same.
+func (r ReadSet) factsHold(f Facts, renderer string) bool {
+	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster {
+		return false
+	}
+	for k, v := range r.Labels {
+		if got, ok := f.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	for _, k := range r.Absent {
+		if _, ok := f.Labels[k]; ok {
+			return false
+		}
+	}
+	return true
+}
+
+// NamesHash identifies a directory's names and what each of them is. What is in
+// the files, or below the directories, does not count.
+func NamesHash(entries []TreeEntry) Hash {
+	h := sha1.New()
+	for _, e := range entries {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(e.Mode)))
+		h.Write([]byte(e.Name))
+		h.Write([]byte{0})
+	}
+	return Hash(h.Sum(nil))
+}
+
+// holdsAt tells whether what stands at the path is the same for the reader.
+func (r Read) holdsAt(ctx context.Context, t Tree, got TreeEntry, exists bool) (bool, error) {
 	switch r.Kind {
 	case ReadMissing:
-		return !exists
+		return !exists, nil
 	case ReadDir:
-		return exists && got.Mode == ModeDir
+		return exists && got.Mode == ModeDir, nil
+	case ReadNames:
+		if !exists || got.Mode != ModeDir {
+			return false, nil
+		}
+		entries, err := t.Entries(ctx, got.Hash)
+		return err == nil && NamesHash(entries) == r.Hash, err
 	default:
-		return exists && got.Mode == r.Mode && got.Hash == r.Hash
+		return exists && got.Mode == r.Mode && got.Hash == r.Hash, nil
 	}
 }
 
@@ -76,24 +109,30 @@ func Lookup(ctx context.Context, t Tree, root Hash, path string) (TreeEntry, boo
 	if path == "" {
 		return at, true, nil
 	}
-next:
 	for name := range strings.SplitSeq(path, "/") {
-		if at.Mode != ModeDir {
-			return TreeEntry{}, false, nil
-		}
-		entries, err := t.Entries(ctx, at.Hash)
-		if err != nil {
+		e, exists, err := lookupIn(ctx, t, at, name)
+		if err != nil || !exists {
 			return TreeEntry{}, false, err
 		}
-		for _, e := range entries {
-			if e.Name == name {
-				at = e
-				continue next
-			}
-		}
-		return TreeEntry{}, false, nil
+		at = e
 	}
 	return at, true, nil
+}
+
+func lookupIn(ctx context.Context, t Tree, dir TreeEntry, name string) (TreeEntry, bool, error) {
+	if dir.Mode != ModeDir {
+		return TreeEntry{}, false, nil
+	}
+	entries, err := t.Entries(ctx, dir.Hash)
+	if err != nil {
+		return TreeEntry{}, false, err
+	}
+	for _, e := range entries {
+		if e.Name == name {
+			return e, true, nil
+		}
+	}
+	return TreeEntry{}, false, nil
 }
 
 // MarshalText and UnmarshalText keep hashes readable where read-sets are stored.

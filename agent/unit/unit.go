@@ -105,6 +105,17 @@ type RenderRequest struct {
 	Snapshot Snapshot
 	Path     string // may be a template over Facts: {{ .cluster.name }}, {{ label "env" }}
 	Facts    Facts
+	// Directory says that the path is a directory of plain manifests, and which of
+	// them count. nil: what is in the path decides.
+	Directory *Directory
+}
+
+// Directory chooses among the manifests of a directory.
+type Directory struct {
+	Recurse bool // into directories below
+	// Include and Exclude are globs over paths below the directory; one without a
+	// slash is about names at any depth. No Include: all. Exclude wins.
+	Include, Exclude []string
 }
 
 // Object is one object that is meant to run.

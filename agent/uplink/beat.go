@@ -46,9 +46,18 @@ func (s *session) beat(ctx context.Context) error {
 	}
 }
 
+const (
+	// mostRaises bounds what one heartbeat makes the agent write down: a hub
+	// that names a higher epoch each time must not keep it busy.
+	mostRaises = 3
+	// farEpoch is more restarts than an agent lives through. A hub that names an
+	// epoch so far ahead would only have this one's run out of numbers.
+	farEpoch = 1 << 32
+)
+
 // heartbeat says that the agent lives until the hub has heard of its epoch.
 func (s *session) heartbeat(ctx context.Context) error {
-	for {
+	for range mostRaises {
 		line, k := s.line.Load(), s.state()
 		report := s.spoke.Report()
 		report.Interval = s.cfg.HeartbeatEvery
@@ -59,6 +68,9 @@ func (s *session) heartbeat(ctx context.Context) error {
 		ack, err := call[wire.HeartbeatAck](ctx, s, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
 		if err != nil {
 			return err
+		}
+		if ack.Epoch > k.Epoch && ack.Epoch-k.Epoch > farEpoch {
+			return fleet.Invalid("the hub says that epoch %d was heard, and this is %d", ack.Epoch, k.Epoch)
 		}
 		if ack.Epoch > k.Epoch || ack.Epoch == k.Epoch && !s.said {
 			// Somebody spoke in this epoch, or a later one, before: the state kept
@@ -73,6 +85,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 		s.heard(ctx, ack, line)
 		return nil
 	}
+	return fleet.Unavailable("the hub names a higher epoch at every heartbeat")
 }
 
 // heard acts on a heartbeat's answer.
@@ -156,6 +169,8 @@ func (s *session) post(ctx context.Context) error {
 		s.cfg.Log.DebugContext(ctx, "a report failed", append(errorAttrs(err), "app", app.String())...)
 		if errors.Is(err, fleet.ErrConflict) {
 			signal(s.kick) // which sorts the epochs out
+		} else if l != nil {
+			s.out.later() // it may be this one alone that gets no answer
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err

@@ -87,3 +87,12 @@ func (o *outbox) done(a fleet.AppName, sent *letter) {
 	}
 	delete(o.waiting, a)
 }
+
+// later lets the others go before the letter that has waited longest.
+func (o *outbox) later() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.order) > 1 {
+		o.order = append(o.order[1:], o.order[0])
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -147,8 +148,8 @@ func (c *Cluster) PIDs() []int {
 // well: the data goes too.
 func (c *Cluster) Close() error {
 	var errs []error
-	for i := len(Parts) - 1; i >= 0; i-- {
-		if err := c.Kill(Parts[i]); err != nil {
+	for _, Part := range slices.Backward(Parts) {
+		if err := c.Kill(Part); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -75,7 +75,7 @@ func TestNothingOutlivesItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pids []int
-	for _, field := range strings.Fields(line) {
+	for field := range strings.FieldsSeq(line) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			t.Fatal(err)

@@ -33,6 +33,7 @@ type Spoke struct {
 	manifests string // as applied by Join
 	spec      process.Spec
 	agent     *process.Process
+	standby   *process.Process // nil unless StartStandby was called
 }
 
 // Name is the cluster's.
@@ -157,6 +158,13 @@ func (p *Spoke) StartAgent() (err error) {
 	return err
 }
 
+// StartStandby starts one more agent, from the same configuration: it waits for
+// the Lease, as the second replica of a Deployment does.
+func (p *Spoke) StartStandby() (err error) {
+	p.standby, err = process.Start(p.spec)
+	return err
+}
+
 // AgentLog is the file the agent logs to.
 func (p *Spoke) AgentLog() string { return p.spec.Log }
 
@@ -174,7 +182,7 @@ func (s *Stage) Uninstall(ctx context.Context, name string) error {
 }
 
 func (p *Spoke) close() error {
-	errs := []error{terminate(p.agent)}
+	errs := []error{terminate(p.standby), terminate(p.agent)}
 	if p.Cluster != nil {
 		errs = append(errs, p.Cluster.Close())
 	}

@@ -30,8 +30,7 @@ func decode(r *http.Request, v any) error {
 }
 
 func badBody(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fleet.Invalid("the body is larger than %d bytes", large.Limit)
 	}
 	return fleet.Invalid("the body can't be read: %w", err)

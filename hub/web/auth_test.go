@@ -175,7 +175,7 @@ func TestAssetsAreThereAndKept(t *testing.T) {
 	s := serve(t, fleettest.NewHub(fleettest.Sample()))
 	_, body := s.get(t, "/", "see")
 	n := 0
-	for _, part := range strings.Split(body, `"`) {
+	for part := range strings.SplitSeq(body, `"`) {
 		if !strings.HasPrefix(part, "/static/") {
 			continue
 		}

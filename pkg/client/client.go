@@ -146,8 +146,7 @@ func (c *Client) unreachable(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // without the URL: it is named already
 	}
 	return fleet.WithHint(fleet.Unavailable("hub %s: %w", c.base, err),

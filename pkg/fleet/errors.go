@@ -58,8 +58,7 @@ func (e *hinted) Unwrap() error { return e.err }
 
 // Hint returns what the outermost WithHint of err says, or "".
 func Hint(err error) string {
-	var h *hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.hint
 	}
 	return ""

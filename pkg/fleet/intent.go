@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // Intent is what people want of one cluster, as far as the hub knows: labels
 // they assigned, approvals they signed, syncs they asked for. The hub versions
@@ -42,14 +45,10 @@ func (i Intent) Newer(old Intent) bool {
 // assigned before.
 func (i Intent) Merge(before map[string]string) map[string]string {
 	out := make(map[string]string, len(before)+len(i.Labels))
-	for k, v := range before {
-		out[k] = v
-	}
+	maps.Copy(out, before)
 	for _, k := range i.Removed {
 		delete(out, k)
 	}
-	for k, v := range i.Labels {
-		out[k] = v
-	}
+	maps.Copy(out, i.Labels)
 	return out
 }

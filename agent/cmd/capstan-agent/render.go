@@ -14,6 +14,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/render"
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -21,6 +22,9 @@ type renderOptions struct {
 	cluster string
 	labels  []string
 	root    string
+
+	recurse          bool
+	include, exclude []string
 }
 
 func newRenderCommand() *cobra.Command {
@@ -32,10 +36,12 @@ func newRenderCommand() *cobra.Command {
 
 PATH is a path of the repository, from its root, and may be a template as in an
 App: {{ .cluster.name }} and {{ label "key" }}. A path that is there from where
-the command is called works too. The files are read as they are on disk,
-committed or not. No cluster is asked.`,
+the command is called works too. Without a kustomization file it is a directory of plain
+manifests; --recurse, --include and --exclude choose among them. The files are
+read as they are on disk, committed or not. No cluster is asked.`,
 		Example: `  capstan-agent render apps/guestbook/overlays/dev
-  capstan-agent render 'apps/guestbook/overlays/{{ label "env" }}' --cluster eu-1 --cluster-label env=prod`,
+  capstan-agent render 'apps/guestbook/overlays/{{ label "env" }}' --cluster eu-1 --cluster-label env=prod
+  capstan-agent render manifests --recurse --exclude '**/tests/**'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd, args[0])
@@ -43,12 +49,19 @@ committed or not. No cluster is asked.`,
 	}
 	cmd.Flags().StringVar(&o.cluster, "cluster", "", "cluster to render for")
 	cmd.Flags().StringArrayVar(&o.labels, "cluster-label", nil, "label of the cluster, key=value; may be repeated")
+	cmd.Flags().BoolVar(&o.recurse, "recurse", false, "take the plain manifests in directories below too, as spec.source.directory.recurse does")
+	cmd.Flags().StringArrayVar(&o.include, "include", nil, "glob of plain manifests to take; may be repeated")
+	cmd.Flags().StringArrayVar(&o.exclude, "exclude", nil, "glob of plain manifests to leave out; may be repeated")
 	cmd.Flags().StringVar(&o.root, "root", "", "the repository's root (default: the directory above that holds .git)")
 	return cmd
 }
 
-func (o renderOptions) run(cmd *cobra.Command, path string) error {
+func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	facts, err := o.facts()
+	if err != nil {
+		return err
+	}
+	directory, err := o.directory()
 	if err != nil {
 		return err
 	}
@@ -64,8 +77,8 @@ func (o renderOptions) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	defer renderer.Close()
-	rendered, err := renderer.Render(cmd.Context(), unit.RenderRequest{Snapshot: snapshot, Path: path, Facts: facts})
+	defer func() { err = errors.Join(err, renderer.Close()) }()
+	rendered, err := renderer.Render(cmd.Context(), unit.RenderRequest{Snapshot: snapshot, Path: path, Facts: facts, Directory: directory})
 	if bad := (*unit.RenderError)(nil); errors.As(err, &bad) {
 		return fleet.WithHint(err, bad.Hint)
 	}
@@ -95,6 +108,20 @@ func (o renderOptions) facts() (unit.Facts, error) {
 	return f, nil
 }
 
+// directory is nil where no flag asks for plain manifests.
+func (o renderOptions) directory() (*unit.Directory, error) {
+	if !o.recurse && len(o.include)+len(o.exclude) == 0 {
+		return nil, nil
+	}
+	if err := v1alpha1.ValidateGlobs("--include", o.include); err != nil {
+		return nil, err
+	}
+	if err := v1alpha1.ValidateGlobs("--exclude", o.exclude); err != nil {
+		return nil, err
+	}
+	return &unit.Directory{Recurse: o.recurse, Include: o.include, Exclude: o.exclude}, nil
+}
+
 // locate finds the repository's root, and the path as seen from there.
 func locate(root, path string) (string, string, error) {
 	wd, err := os.Getwd()
@@ -106,8 +133,8 @@ func locate(root, path string) (string, string, error) {
 	if filepath.IsAbs(path) {
 		abs = filepath.Clean(path)
 	}
-	_, missing := os.Stat(abs)
-	if missing == nil {
+	here := exists(abs)
+	if here {
 		start = abs
 	}
 	if root == "" {
@@ -117,14 +144,22 @@ func locate(root, path string) (string, string, error) {
 	} else if root, err = filepath.Abs(root); err != nil {
 		return "", "", err
 	}
-	if missing != nil { // a template, or seen from the root
+	if !here { // a template, or seen from the root
 		return root, filepath.ToSlash(path), nil
 	}
 	inside, err := filepath.Rel(root, abs)
-	if err != nil || inside == ".." || strings.HasPrefix(inside, ".."+string(filepath.Separator)) {
-		return root, filepath.ToSlash(path), nil // the renderer says what is wrong with it
+	if err != nil {
+		return "", "", err
+	}
+	if inside == ".." || strings.HasPrefix(inside, ".."+string(filepath.Separator)) {
+		inside = path // the renderer says what is wrong with it
 	}
 	return root, filepath.ToSlash(inside), nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func findGit(from string) (string, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,7 +50,7 @@ func measure(ctx context.Context, o options, programs map[build.Program]string, 
 	if err != nil {
 		return entry{}, err
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	b := &bench{o: o, apps: apps, stage: s, out: entry{Apps: apps}}
 	for _, step := range []struct {
 		say string

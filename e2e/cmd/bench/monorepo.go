@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -39,9 +40,7 @@ spec:
 		for kind, text := range baseObjects(name) {
 			files[base+kind+".yaml"] = text
 		}
-		for path, text := range overlay(name, "1") {
-			files[path] = text
-		}
+		maps.Copy(files, overlay(name, "1"))
 	}
 	files["clusters/fleet/kustomization.yaml"] = "resources:\n- " + strings.Join(root, "\n- ") + "\n"
 	return files

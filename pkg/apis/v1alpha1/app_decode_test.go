@@ -100,6 +100,10 @@ func TestDecodeSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			"app: spec.source.path: wants a string, has array", "",
 		},
 		{
+			"malformed glob", strings.Replace(app, "%", `{"source":{"path":"a","directory":{"include":["*.yaml","x/[a"]}}}`, 1),
+			`app web: spec.source.directory.include[1]: "x/[a" is not a glob`, "a [ needs its ]",
+		},
+		{
 			"selector operator", strings.Replace(app, "%", `{"source":{"path":"a"},"clusters":{"matchExpressions":[{"key":"a","operator":"Is"}]}}`, 1),
 			"app web: spec.clusters: ", "a selector has matchLabels, and matchExpressions with the operators In, NotIn, Exists and DoesNotExist",
 		},

@@ -69,7 +69,8 @@ type AppSpec struct {
 // AppSource says where in the repository an app is described. The repository
 // itself is the agent's own.
 type AppSource struct {
-	// Path is a directory, from the repository's root, that Kustomize can build.
+	// Path is a directory, from the repository's root. With a kustomization file
+	// in it Kustomize builds it; without one it is a directory of plain manifests.
 	// It may be a template over the cluster's facts: {{ .cluster.name }} and
 	// {{ label "env" }}. A label that is absent, or a path that is not there, is
 	// an error of the app; what runs is left alone then.
@@ -80,6 +81,44 @@ type AppSource struct {
 	// +kubebuilder:validation:XValidation:rule="!self.split('/').exists(s, s == '..')",message="must stay inside the repository: '..' is not allowed"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x1f\\\\x7f\\\\\\\\]')",message="must not hold a backslash or control characters: directories are separated by '/'"
 	Path string `json:"path"`
+
+	// Directory says that the path is a directory of plain manifests, whatever is
+	// in it, and which of them count. Absent: a kustomization file is built, and
+	// without one the manifests right in the directory are taken.
+	// +optional
+	Directory *AppDirectory `json:"directory,omitempty"`
+}
+
+// AppDirectory chooses among plain manifests: files that end in .yaml, .yml or
+// .json. Hidden files and directories never count. A file that holds anything
+// but Kubernetes objects is an error, and so is a kustomization file.
+//
+// A glob without a slash is about names at any depth; one with a slash is about
+// the whole path below the directory, and ** stands for any directories.
+type AppDirectory struct {
+	// Recurse takes the manifests in directories below, too.
+	// +optional
+	Recurse bool `json:"recurse,omitempty"`
+
+	// Include are globs, one of which a manifest must match. Absent or empty: all
+	// manifests.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.all(g, !g.split('/').exists(s, s == '' || s == '.' || s == '..'))",message="each must be a glob over paths below the directory, like *.yaml, jobs/*.yaml or **/tests/**"
+	Include []string `json:"include,omitempty"`
+
+	// Exclude are globs over manifests and directories that do not count. It wins
+	// over include.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.all(g, !g.split('/').exists(s, s == '' || s == '.' || s == '..'))",message="each must be a glob over paths below the directory, like *.yaml, jobs/*.yaml or **/tests/**"
+	Exclude []string `json:"exclude,omitempty"`
 }
 
 // AppApproval asks for signatures on the plans of an app.

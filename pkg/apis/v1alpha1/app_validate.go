@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"unicode"
@@ -16,6 +17,8 @@ const (
 	maxPath      = 1024
 	maxApprovers = 64
 	maxApprover  = 256
+	maxGlobs     = 64
+	maxGlob      = 256
 )
 
 // Default fills in what the schema's defaults would.
@@ -49,6 +52,9 @@ func (s *AppSpec) Validate() error {
 	if err := validatePath(s.Source.Path); err != nil {
 		return fmt.Errorf("spec.source.path: %w", err)
 	}
+	if err := s.Source.Directory.validate(); err != nil {
+		return err
+	}
 	if err := validateSelector("spec.clusters", s.Clusters); err != nil {
 		return err
 	}
@@ -79,6 +85,41 @@ func validatePath(p string) error {
 		return bad("leaves the repository", "'..' is not allowed")
 	case strings.ContainsFunc(p, func(r rune) bool { return r == '\\' || r < ' ' || r == 0x7f }):
 		return bad("holds a backslash or a control character", "directories are separated by '/'")
+	}
+	return nil
+}
+
+func (d *AppDirectory) validate() error {
+	if d == nil {
+		return nil
+	}
+	if err := ValidateGlobs("spec.source.directory.include", d.Include); err != nil {
+		return err
+	}
+	return ValidateGlobs("spec.source.directory.exclude", d.Exclude)
+}
+
+// ValidateGlobs checks globs over the files of a directory. The error is
+// fleet.ErrInvalid and begins with the field.
+func ValidateGlobs(field string, globs []string) error {
+	if len(globs) > maxGlobs {
+		return fleet.Invalid("%s: has %d globs, more than %d", field, len(globs), maxGlobs)
+	}
+	for i, g := range globs {
+		bad := func(why, hint string) error {
+			return fleet.WithHint(fleet.Invalid("%s[%d]: %q %s", field, i, g, why), hint)
+		}
+		if g == "" || len(g) > maxGlob {
+			return fleet.Invalid("%s[%d]: must have between 1 and %d bytes", field, i, maxGlob)
+		}
+		for segment := range strings.SplitSeq(g, "/") {
+			if _, err := path.Match(segment, ""); err != nil {
+				return bad("is not a glob", "a [ needs its ]")
+			}
+			if segment == "" || segment == "." || segment == ".." {
+				return bad("is not a path below the directory", "write it like *.yaml, jobs/*.yaml or **/tests/**")
+			}
+		}
 	}
 	return nil
 }

@@ -1,0 +1,206 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/agent/watch"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// cluster is an API server in memory, and the eyes on it. It holds what was
+// applied, and refuses objects with data.refuse.
+type cluster struct {
+	mu      sync.Mutex
+	objects map[fleet.ObjectRef]live
+	uids    int
+	sent    int
+	seen    func(watch.Event)
+
+	away      map[string]bool // names of objects that can't be applied just now
+	watched   map[string]bool // kinds
+	onPreview func()
+}
+
+type live struct {
+	uid, content string
+	app          fleet.AppName
+}
+
+func key(r fleet.ObjectRef) fleet.ObjectRef { r.Version = ""; return r }
+
+func (c *cluster) Scope(objects []unit.Object, ns string) ([]unit.Object, error) {
+	out := slices.Clone(objects)
+	for i, o := range out {
+		if o.Ref.Namespace == "" && !isClusterWide(o.Ref.Kind) {
+			out[i].Ref.Namespace = ns
+		}
+	}
+	return out, nil
+}
+
+// Resource knows every kind but Widget, which a CustomResourceDefinition brings.
+func (c *cluster) Resource(ref fleet.ObjectRef) (schema.GroupVersionResource, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ref.Kind == "Widget" && !c.has("CustomResourceDefinition") {
+		return schema.GroupVersionResource{}, &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: ref.Group, Kind: ref.Kind}}
+	}
+	return schema.GroupVersionResource{}, nil
+}
+
+func (c *cluster) has(kind string) bool {
+	for ref := range c.objects {
+		if ref.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func refused(o unit.Object) error {
+	if strings.Contains(string(o.JSON), `"refuse"`) {
+		return &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server does not like it")}
+	}
+	return nil
+}
+
+func (c *cluster) Check(_ context.Context, _ fleet.AppName, objects []unit.Object) error {
+	for _, o := range objects {
+		if err := refused(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Object) (done []apply.Applied, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range objects {
+		c.sent++
+		rerr := refused(o)
+		if c.away[o.Ref.Name] {
+			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server is busy")}
+		}
+		if rerr != nil {
+			err = errors.Join(err, rerr)
+			continue
+		}
+		now, ok := c.objects[key(o.Ref)]
+		if !ok {
+			c.uids++
+			now.uid = fmt.Sprint("uid-", c.uids)
+		}
+		now.content, now.app = string(o.JSON), app
+		c.objects[key(o.Ref)] = now
+		done = append(done, apply.Applied{Object: o, UID: now.uid, Fingerprint: now.content})
+	}
+	return done, err
+}
+
+func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta, _ []byte) ([]fleet.Change, error) {
+	if c.onPreview != nil {
+		c.onPreview()
+	}
+	var out []fleet.Change
+	for _, o := range d.Apply {
+		out = append(out, fleet.Change{Object: o.Ref, Action: fleet.Create})
+	}
+	for _, it := range d.Prune {
+		out = append(out, fleet.Change{Object: it.Ref, Action: fleet.Prune})
+	}
+	return out, nil
+}
+
+func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var gone []inventory.Item
+	var err error
+	for _, it := range items {
+		if c.away[it.Ref.Name] {
+			err = errors.Join(err, &apply.ObjectError{Ref: it.Ref, Err: errors.New("the API server is busy")})
+			continue
+		}
+		if c.objects[key(it.Ref)].uid == it.UID {
+			delete(c.objects, key(it.Ref))
+		}
+		gone = append(gone, it)
+	}
+	return gone, err
+}
+
+func (c *cluster) Get(_ context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.objects[key(ref)]
+	if !ok {
+		return nil, fleet.NotFound("not there")
+	}
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON([]byte(o.content)); err != nil {
+		return nil, err
+	}
+	u.SetLabels(map[string]string{inventory.AppLabel: o.app.Name, inventory.NamespaceLabel: o.app.Namespace})
+	u.SetUID("")
+	return u, nil
+}
+
+func (c *cluster) Heal(ctx context.Context, app fleet.AppName, o unit.Object, _ *unstructured.Unstructured) (apply.Applied, error) {
+	done, err := c.Apply(ctx, app, []unit.Object{o})
+	if err != nil {
+		return apply.Applied{}, err
+	}
+	return done[0], nil
+}
+
+func (c *cluster) Fingerprint(*unstructured.Unstructured) string { return "looked at" }
+
+func (c *cluster) Watch(_ context.Context, ref fleet.ObjectRef, _ schema.GroupVersionResource) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watched[ref.Kind] = true
+}
+func (c *cluster) Synced(context.Context, fleet.ObjectRef) error { return nil }
+func (c *cluster) Blind(fleet.ObjectRef) error                   { return nil }
+func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.objects[key(ref)]
+	return watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}, ok
+}
+
+// edit changes an object behind the agent's back; an empty content deletes it.
+func (c *cluster) edit(ref fleet.ObjectRef, content string) {
+	c.mu.Lock()
+	o := c.objects[key(ref)]
+	o.content = content
+	c.objects[key(ref)] = o
+	if content == "" {
+		delete(c.objects, key(ref))
+	}
+	c.mu.Unlock()
+	c.seen(watch.Event{Ref: ref, Gone: content == ""})
+}
+
+func (c *cluster) content(ref fleet.ObjectRef) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.objects[key(ref)].content
+}
+
+func isClusterWide(kind string) bool {
+	return kind == "Namespace" || kind == "CustomResourceDefinition" || strings.HasPrefix(kind, "Cluster")
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package render_test
+
+// smallMemory is enough for a small render and not for a large one.
+const smallMemory = 64 << 20
