@@ -50,7 +50,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	repository, err := source.New(cfg.Source.repository())
+	repository, err := source.New(cfg.Source.repository(len(policy.Rules) > 0))
 	if err != nil {
 		return err
 	}

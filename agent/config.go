@@ -75,7 +75,7 @@ type SourceConfig struct {
 }
 
 // repository is what the room that reads it is given.
-func (c SourceConfig) repository() source.Config {
+func (c SourceConfig) repository(holdRewinds bool) source.Config {
 	ref := c.Ref
 	if c.Branch != "" {
 		ref.Branch = c.Branch
@@ -84,7 +84,7 @@ func (c SourceConfig) repository() source.Config {
 		URL: c.URL, Ref: ref, Mirrors: c.Mirrors, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ProxyURL: c.ProxyURL,
 		IdentityFile: c.IdentityFile, IdentityPassphraseFile: c.IdentityPassphraseFile, KnownHostsFile: c.KnownHostsFile,
-		Verify: c.Verify,
+		Verify: c.Verify, HoldRewinds: holdRewinds,
 	}
 }
 

@@ -28,7 +28,12 @@ import (
 type Source interface {
 	// Fetch returns the newest snapshot; the same one while nothing changed. An
 	// error leaves the last one good.
+	// A *unit.RewoundError holds a branch until the move is accepted.
 	Fetch(ctx context.Context) (unit.Snapshot, error)
+	// Resume tells what was followed before a restart.
+	Resume(h unit.Head)
+	// Accept lets a branch be moved as RewoundError.Accept says.
+	Accept(move string)
 }
 
 // Renderer turns a path into objects. The error is a *unit.RenderError where

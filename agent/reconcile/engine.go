@@ -29,6 +29,8 @@ type Engine struct {
 	poke  chan struct{}                                       // fetch now
 	fatal chan error
 
+	head unit.Head // as it is kept; belongs to who fetches
+
 	reads readIndexes
 
 	strangers sync.Map // fleet.AppName of Apps that did not come from the root
@@ -62,7 +64,10 @@ type self struct {
 	Clock    time.Time         `json:"clock"` // highest time seen
 }
 
-const selfName = "capstan-self"
+const (
+	selfName = "capstan-self"
+	headName = "capstan-head"
+)
 
 // want is an app that is meant to be here.
 type want struct {
@@ -132,6 +137,12 @@ func (e *Engine) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var head unit.Head
+	if _, err := e.parts.Memory.Load(ctx, headName, &head); err != nil {
+		return err
+	}
+	e.head = head
+	e.parts.Source.Resume(head)
 	for _, k := range kept {
 		e.apps[k.Name] = newApp(k)
 		for _, it := range k.Items {
@@ -266,6 +277,9 @@ func (e *Engine) AppSeen(name fleet.AppName) {
 	e.mu.Unlock()
 	if !ours && name != e.root {
 		e.strangers.Store(name, ref)
+	}
+	if name == e.root && e.parts.Record.Confirmed(name) != "" {
+		e.fetchSoon() // it may be about a branch that is held
 	}
 	e.work.Add(name)
 	e.tell.Add(name)

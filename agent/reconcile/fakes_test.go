@@ -33,6 +33,7 @@ type repository struct {
 	err     error
 	ref     string // "": main
 	notice  string
+	resumed unit.Head
 	renders []string
 	chosen  map[string]*unit.Directory // by path, at the last render
 }
@@ -48,6 +49,20 @@ func (r *repository) Fetch(context.Context) (unit.Snapshot, error) {
 	b, err := json.Marshal(r.files)
 	files := tree(maps.Clone(r.files))
 	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: cmp.Or(r.ref, "main"), Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
+}
+
+func (r *repository) Resume(h unit.Head) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resumed = h
+}
+
+func (r *repository) Accept(move string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if held, ok := errors.AsType[*unit.RewoundError](r.err); ok && held.Accept() == move {
+		r.err = nil
+	}
 }
 
 type tree map[string]string

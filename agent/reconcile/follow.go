@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -43,7 +45,7 @@ func pause(poll time.Duration, failures int) time.Duration {
 }
 
 func (e *Engine) fetch(ctx context.Context) bool {
-	snapshot, err := e.parts.Source.Fetch(ctx)
+	snapshot, err := e.newest(ctx)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -65,13 +67,44 @@ func (e *Engine) fetch(ctx context.Context) bool {
 	}
 	e.world.notice = snapshot.Notice
 	if old == nil || old.Revision() != snapshot.Revision() {
-		e.log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From)
+		e.log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From, "rewound", snapshot.Rewound)
 		e.world.snapshot, e.world.moved = &snapshot, true
+		if snapshot.Rewound != "" {
+			e.parts.Record.Event(e.root, true, "Rewound", fmt.Sprintf("%s was moved to %s, which does not come after %s", snapshot.Ref, snapshot.Commit, snapshot.Rewound))
+		}
 		e.now(e.root)
 	} else if mended {
 		e.work.Add(e.root)
 	}
 	return true
+}
+
+// newest fetches, and writes down what is followed before it counts: a branch
+// that is moved during a restart is noticed.
+func (e *Engine) newest(ctx context.Context) (unit.Snapshot, error) {
+	if move := e.parts.Record.Confirmed(e.root); move != "" {
+		e.parts.Source.Accept(move)
+	}
+	snapshot, err := e.parts.Source.Fetch(ctx)
+	if held, ok := errors.AsType[*unit.RewoundError](err); ok {
+		return snapshot, fleet.WithHint(err, fmt.Sprintf("push a commit that comes after %s, as git revert makes one; or let it be followed: kubectl -n %s annotate --overwrite app %s %s=%s",
+			held.From, e.root.Namespace, e.root.Name, ConfirmAnnotation, held.Accept()))
+	}
+	if err != nil || snapshot.Head() == e.head {
+		return snapshot, err
+	}
+	if err := e.parts.Memory.Save(ctx, headName, snapshot.Head()); err != nil {
+		if errors.Is(err, fleet.ErrConflict) {
+			err = errors.Join(errOtherAgent, err)
+			select {
+			case e.fatal <- err:
+			default:
+			}
+		}
+		return snapshot, err
+	}
+	e.head = snapshot.Head()
+	return snapshot, nil
 }
 
 // fetchSoon asks for a fetch without waiting for it.

@@ -134,7 +134,8 @@ func (e *Engine) decide(kept state.App, demands []gate.Demand) passage {
 }
 
 // ConfirmAnnotation on an App, with the plan's id as value, confirms a prune
-// that the guard stopped on a cluster that needs no approvals.
+// that the guard stopped on a cluster that needs no approvals. On the root, with
+// the commits from and to as value, it confirms that a branch was moved.
 const ConfirmAnnotation = "capstan.dev/confirm-prune"
 
 // mayPass tells whether the plan that waits could go on now: only then is it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
+	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -258,6 +259,43 @@ func TestWhatIsWrongWithAMirrorIsInTheReportAlone(t *testing.T) {
 		t.Errorf("the report says %q", m)
 	}
 	s.synced("root")
+}
+
+func TestABranchThatIsHeldWaitsForAConfirmation(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
+	s.synced("web")
+	held := &unit.RewoundError{Ref: "main", From: "a", To: "b"}
+	s.repo.mu.Lock()
+	s.repo.err = held
+	s.repo.mu.Unlock()
+	s.push(map[string]string{"web": configMaps("2", "web")})
+	status := s.because("root", "SourceFailed")
+	if !strings.Contains(status.Message, "moved from a to b") || !strings.Contains(status.Hint, "annotate --overwrite app root capstan.dev/confirm-prune=a..b") {
+		t.Errorf("the root says %q, hint %q", status.Message, status.Hint)
+	}
+	if got := s.cluster.content(configMap("web")); !strings.Contains(got, `"1"`) {
+		t.Errorf("what runs was touched: %s", got)
+	}
+	s.told.mu.Lock()
+	s.told.confirmed[app("root")] = "a..b"
+	s.told.mu.Unlock()
+	s.engine.AppSeen(app("root"))
+	s.until("web", "going on", func(fleet.AppStatus) bool { return strings.Contains(s.cluster.content(configMap("web")), `"2"`) })
+	s.synced("root")
+}
+
+func TestARestartKnowsWhatWasFollowed(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
+	first := s.synced("web").Revision
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.repo.mu.Lock()
+	defer s.repo.mu.Unlock()
+	if s.repo.resumed.Commit != first.Commit() || s.repo.resumed.Ref != "main" {
+		t.Errorf("resumed from %+v, want %s", s.repo.resumed, first)
+	}
 }
 
 func TestALargePruneWaitsForAConfirmation(t *testing.T) {

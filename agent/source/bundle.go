@@ -72,6 +72,13 @@ func (b *bundles) visit(context.Context) (visit, error) {
 }
 
 func readBundleHeader(path string) (bundleHeader, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return bundleHeader{}, err
+	}
+	if !info.Mode().IsRegular() { // a pipe would be waited for
+		return bundleHeader{}, errors.New("it is not a file")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return bundleHeader{}, err

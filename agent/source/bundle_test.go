@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/capstan-gitops/capstan/agent/source"
@@ -171,6 +172,14 @@ func TestBundlesThatCannotBeUsed(t *testing.T) {
 	wantError(t, err, `no branch "stage"`, "main, prod")
 	_, err = d.open(func(c *source.Config) { c.Limits.PackBytes = 100 }).Fetch(t.Context())
 	wantError(t, err, "over the limit", "")
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Fetch(t.Context())
+	wantError(t, err, "bundle 2.bundle: it is not a file", "")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	writeFile(t, path, string(whole))
 	d.want(r, run(t, d.work, "rev-parse", "HEAD"), "2") // it recovers
 }

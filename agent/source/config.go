@@ -35,6 +35,10 @@ type Config struct {
 
 	Verify Verify // whose signatures are asked for
 
+	// HoldRewinds keeps a branch from being followed to a commit that does not
+	// come after the one before, until that is accepted.
+	HoldRewinds bool
+
 	Limits  Limits        // zero fields: defaults
 	Timeout time.Duration // of one fetch; 0: two minutes
 }

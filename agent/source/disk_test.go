@@ -71,6 +71,23 @@ func TestVolumesWithoutAUsableRepository(t *testing.T) {
 	wantError(t, err, "over the limit: a file of 5000 bytes", "large files")
 }
 
+func TestARepositoryOnAVolumeBorrowsNothingFromElsewhere(t *testing.T) {
+	s := newGitServer(t)
+	s.write("f", "somebody else's")
+	s.push()
+	borrower := filepath.Join(t.TempDir(), "shared.git")
+	run(t, "", "clone", "-q", "--bare", "--shared", s.bare, borrower)
+	_, err := s.open(onDisk(borrower)).Fetch(t.Context())
+	wantError(t, err, "commit ", "fsck")
+	if err := os.Rename(s.bare, s.bare+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(s.bare+".away", s.bare); err != nil { // as volumes are mounted
+		t.Fatal(err)
+	}
+	fetch(t, s.open(onDisk(s.bare)))
+}
+
 func TestADamagedRepositoryOnAVolumeIsRefused(t *testing.T) {
 	s := newGitServer(t)
 	s.write("f", "right")

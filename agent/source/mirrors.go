@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,16 +73,19 @@ func (r *Repository) inOrder() []*spot {
 	return slices.Concat(ready, later)
 }
 
-// joined has the first hint: the other places are there for when it fails.
-func joined(failures []error) error {
-	if len(failures) == 1 {
-		return failures[0]
-	}
+// joined names the places as they are configured, whichever was asked first, so
+// that the text stays the same. It has the first hint: the others are there for
+// when that one fails.
+func (r *Repository) joined(failures map[*spot]error) error {
+	var all []error
 	var text []string
-	for _, err := range failures {
-		text = append(text, err.Error())
+	for _, s := range r.spots {
+		if err, ok := failures[s]; ok {
+			all = append(all, s.named(err))
+			text = append(text, s.named(err).Error())
+		}
 	}
-	return fleet.WithHint(&allFailed{text: strings.Join(text, "; "), errs: failures}, fleet.Hint(failures[0]))
+	return fleet.WithHint(&allFailed{text: strings.Join(text, "; "), errs: all}, fleet.Hint(all[0]))
 }
 
 // allFailed is errors.Join on one line.
@@ -120,12 +124,13 @@ var errBehind = errors.New("the mirror is behind")
 // newer is nil if what a mirror has comes after what we have, and errBehind if
 // that can't be shown: a mirror must not turn time back.
 func (r *Repository) newer(ctx context.Context, v visit, next state) error {
-	if next.commit == r.last.commit {
+	before := r.before()
+	if before.IsZero() || next.commit == before {
 		return nil
 	}
 	if r.cfg.Ref.Semver != "" {
 		is, err := semver.NewVersion(next.chosen.name)
-		was, wasErr := semver.NewVersion(r.last.chosen.name)
+		was, wasErr := semver.NewVersion(cmp.Or(r.last.chosen.name, r.resumed.Ref))
 		if err != nil || wasErr != nil || is.LessThan(was) {
 			return errBehind
 		}
@@ -133,32 +138,9 @@ func (r *Repository) newer(ctx context.Context, v visit, next state) error {
 			return nil
 		}
 	}
-	came, err := r.descent(ctx, v, next)
-	if err != nil {
-		return err
+	came, err := r.descent(ctx, v, next, before)
+	if err == nil && came != proved {
+		err = errBehind
 	}
-	if came != proved {
-		return errBehind
-	}
-	return nil
-}
-
-// depths of history that are looked at: most often one commit is enough.
-var depths = []int{64, 1024}
-
-// descent finds out whether a commit came after the one we have.
-func (r *Repository) descent(ctx context.Context, v visit, next state) (descent, error) {
-	known, err := next.objects.commits()
-	if err != nil {
-		return unproved, damaged(err)
-	}
-	for _, depth := range depths {
-		if came := known.descends(next.commit, r.last.commit); came != unproved {
-			return came, nil
-		}
-		if known, err = v.history(ctx, next.commit, depth, r.last); err != nil {
-			return unproved, err
-		}
-	}
-	return known.descends(next.commit, r.last.commit), nil
+	return err
 }

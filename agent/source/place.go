@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"io"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
@@ -15,6 +16,7 @@ type place interface {
 
 // visit is one look at a place.
 type visit interface {
+	io.Closer
 	references() references
 	// bring gives a commit, or a tag of one, with all it needs and nothing else.
 	// What we have is not brought again.
@@ -22,7 +24,6 @@ type visit interface {
 	// history gives commits that led to one, up to a depth, and perhaps others.
 	// Which of them are missing the caller finds out.
 	history(ctx context.Context, commit unit.Hash, depth int, have state) (history, error)
-	Close() error
 }
 
 // brought is a commit with its objects, and the tag that led to it.

@@ -21,7 +21,10 @@ type Repository struct {
 
 	// What follows belongs to who fetches.
 	last       state
-	unverified state // is not downloaded again
+	resumed    unit.Head          // followed before a restart
+	held       *unit.RewoundError // the last one
+	accepted   string             // a move that a person let pass
+	unverified state              // is not downloaded again
 	refused    refusal
 }
 
@@ -76,14 +79,13 @@ func newPlace(cfg *Config, url string) (place, error) {
 // Errors have a hint; errors.Is tells fleet.ErrUnavailable (the server can't be
 // reached or fails), fleet.ErrForbidden (it refuses the credentials),
 // fleet.ErrNotFound (no such repository or ref, or nothing in it) and
-// fleet.ErrInvalid (the content is damaged or over the limits).
+// fleet.ErrInvalid (the content is damaged or over the limits). A branch that is
+// held is a *unit.RewoundError.
 func (r *Repository) Fetch(ctx context.Context) (unit.Snapshot, error) {
-	select {
-	case r.fetching <- struct{}{}:
-		defer func() { <-r.fetching }()
-	case <-ctx.Done():
-		return unit.Snapshot{}, noAnswer(ctx, r.cfg.Timeout)
+	if err := r.begin(ctx); err != nil {
+		return unit.Snapshot{}, err
 	}
+	defer r.end()
 	if r.cfg.Ref.Commit == "" || r.last.empty() { // a commit does not change
 		if err := r.fetch(ctx); err != nil {
 			return unit.Snapshot{}, err
@@ -94,9 +96,20 @@ func (r *Repository) Fetch(ctx context.Context) (unit.Snapshot, error) {
 	return got, nil
 }
 
+func (r *Repository) begin(ctx context.Context) error {
+	select {
+	case r.fetching <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return noAnswer(ctx, r.cfg.Timeout)
+	}
+}
+
+func (r *Repository) end() { <-r.fetching }
+
 // fetch asks one place after the other until one has what is newest.
 func (r *Repository) fetch(ctx context.Context) error {
-	var failures []error
+	failures := map[*spot]error{}
 	answered := false
 	for _, s := range r.inOrder() {
 		err := r.look(ctx, s)
@@ -106,18 +119,29 @@ func (r *Repository) fetch(ctx context.Context) error {
 		if errors.Is(err, errBehind) {
 			s.met(nil, r.now())
 			answered = true
+			failures[s] = fleet.WithHint(fleet.Unavailable("it is behind: it has %s", s.behind.has), "bring the mirror up to date")
 			continue
+		}
+		if decided(err) && !s.mirror { // it answered, and no mirror is to have the last word
+			s.met(nil, r.now())
+			return s.named(err)
 		}
 		s.met(err, r.now())
 		if err == nil {
 			return nil
 		}
-		failures = append(failures, s.named(err))
+		failures[s] = err
 	}
-	if answered {
+	if answered && !r.last.empty() {
 		return nil // what we have is the newest there is
 	}
-	return joined(failures)
+	return r.joined(failures)
+}
+
+// decided tells errors that are this spoke's own decision on what it was given.
+func decided(err error) bool {
+	_, held := errors.AsType[*unit.RewoundError](err)
+	return held || errors.Is(err, errUnverified)
 }
 
 // look asks one place.
@@ -139,7 +163,7 @@ func (r *Repository) look(ctx context.Context, s *spot) error {
 		return nil
 	case found.tip == r.refused.tip && r.refused.err != nil:
 		return r.refused.err
-	case s.behind.tip == found.tip && s.behind.of == r.last.commit && !r.last.empty():
+	case s.behind.tip == found.tip && s.behind.of == r.before():
 		return errBehind
 	}
 	s.behind = lag{}
@@ -152,11 +176,15 @@ func (r *Repository) look(ctx context.Context, s *spot) error {
 	if err == nil {
 		err = r.cfg.Verify.verify(next, r.now())
 	}
-	if err == nil && s.mirror && !r.last.empty() {
+	switch {
+	case err != nil:
+	case s.mirror:
 		err = r.newer(ctx, v, next)
+	default:
+		next.snapshot.Rewound, err = r.rewound(ctx, v, next)
 	}
 	if errors.Is(err, errBehind) {
-		s.behind = lag{tip: found.tip, of: r.last.commit, has: next.snapshot.Revision().Short()}
+		s.behind = lag{tip: found.tip, of: r.before(), has: next.snapshot.Revision().Short()}
 		return err
 	}
 	if err != nil {

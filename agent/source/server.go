@@ -149,6 +149,9 @@ func (v *serverVisit) history(ctx context.Context, commit unit.Hash, depth int, 
 		request.Filter = packp.FilterTreeDepth(0)
 	}
 	pack, err := v.send(ctx, request)
+	if err != nil && !have.empty() && ctx.Err() == nil && !errors.Is(err, errLimit) { // as for commits
+		return v.history(ctx, commit, depth, state{})
+	}
 	if err != nil {
 		return nil, v.server.explain(ctx, v.with, err)
 	}

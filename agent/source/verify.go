@@ -37,6 +37,8 @@ const (
 	maxKeysFile  = 8 << 20
 )
 
+var errUnverified = errors.New("is not verified")
+
 func (v Verify) on() bool { return v != Verify{} }
 
 // Validate checks that something can be verified; ref is what is followed.
@@ -68,7 +70,7 @@ func (v Verify) verify(got state, now time.Time) error {
 		if hint == "" {
 			hint = "sign it with a key that is pinned here, or pin the key; what was verified last stays in force"
 		}
-		return fleet.WithHint(fleet.Forbidden("%s is not verified: %w", what, err), hint)
+		return fleet.WithHint(fleet.Forbidden("%s %w: %w", what, errUnverified, err), hint)
 	}
 	return nil
 }
@@ -143,7 +145,7 @@ func (v Verify) checkOpenPGP(s signed, now time.Time) error {
 		return fleet.WithHint(fleet.Invalid("%s: %w", v.OpenPGPKeysFile, err), "it is to hold public keys as gpg --export --armor writes them")
 	}
 	config := &packet.Config{Time: func() time.Time { return now }}
-	_, err = checkOpenPGP(keys, s, config)
+	err = checkOpenPGP(keys, s, config)
 	switch {
 	case errors.Is(err, pgperrors.ErrUnknownIssuer):
 		return errors.New("its OpenPGP key is not pinned at this cluster")
@@ -155,13 +157,14 @@ func (v Verify) checkOpenPGP(s signed, now time.Time) error {
 
 // checkOpenPGP keeps a panic in the library from ending the agent: a stranger
 // wrote the signature.
-func checkOpenPGP(keys openpgp.EntityList, s signed, config *packet.Config) (by *openpgp.Entity, err error) {
+func checkOpenPGP(keys openpgp.EntityList, s signed, config *packet.Config) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("its signature is malformed: %v", p)
 		}
 	}()
-	return openpgp.CheckArmoredDetachedSignature(keys, bytes.NewReader(s.payload), strings.NewReader(s.signature), config)
+	_, err = openpgp.CheckArmoredDetachedSignature(keys, bytes.NewReader(s.payload), strings.NewReader(s.signature), config)
+	return err
 }
 
 func readKeys(file string) ([]byte, error) {

@@ -94,7 +94,7 @@ func TestCommitsSignedWithSSH(t *testing.T) {
 		wantError(t, err, c.why, "")
 	}
 	writeFile(t, file, `bob@example.com namespaces="git" `+otherPublic+"\n")
-	if got := fetch(t, r); got.Commit != foreign || s.packs.Load() != packs {
+	if got := fetch(t, r); got.Commit != foreign || s.packs.Load() > packs+1 { // to see that it comes after the first
 		t.Errorf("when the key was pinned: got %s, %d downloads", got.Commit, s.packs.Load()-packs)
 	}
 }

@@ -57,10 +57,39 @@ type Snapshot struct {
 	Ref     string // "main", "v1.2.3"; "" where a commit itself is followed
 	Commit  string
 	From    string // the URL that served it: the repository's or a mirror's
+	Rewound string // the commit before, if this one does not come after it as far as can be told
 	Notice  string // what is wrong with the repository or a mirror all the same; "" most of the time
 	Root    Hash   // the commit's tree
 	Tree    Tree
 }
+
+// Head names a commit that was followed, to go on from after a restart.
+type Head struct {
+	RepoURL string `json:"repoURL"`
+	Ref     string `json:"ref"`
+	Commit  string `json:"commit"`
+}
+
+// RewoundError says that a branch was moved to a commit that does not come after
+// the one before, and that it is not followed.
+type RewoundError struct {
+	Ref, From, To string
+	Unproved      bool // it may come after it, but not within the history that is looked at
+}
+
+func (e *RewoundError) Error() string {
+	how := "which does not come after it"
+	if e.Unproved {
+		how = "and that it comes after it can't be shown"
+	}
+	return "branch " + e.Ref + " was moved from " + e.From + " to " + e.To + ", " + how + ": it is held, because this cluster asks for approval"
+}
+
+// Accept is what a person says to have it followed all the same.
+func (e *RewoundError) Accept() string { return e.From + ".." + e.To }
+
+// Head is what is followed.
+func (s Snapshot) Head() Head { return Head{RepoURL: s.RepoURL, Ref: s.Ref, Commit: s.Commit} }
 
 // Revision is the fleet's word for the snapshot's commit.
 func (s Snapshot) Revision() fleet.Revision { return fleet.NewRevision(s.Ref, s.Commit) }
