@@ -11,10 +11,11 @@ import (
 
 // What reads a stranger's bytes is fuzzed by itself, not through a server.
 var (
-	ParseTree   = parseTree
-	ParseCommit = parseCommit
-	ParseTag    = parseTag
-	GuardPack   = guardPack
+	ParseTree    = parseTree
+	ParseCommit  = parseCommit
+	ParseTag     = parseTag
+	ParseParents = parseParents
+	GuardPack    = guardPack
 )
 
 // ParseAddress gives the parts of an address in a row.

@@ -59,6 +59,20 @@ func TestParseCommit(t *testing.T) {
 	}
 }
 
+func TestParseParents(t *testing.T) {
+	a, b := strings.Repeat("ab", 20), strings.Repeat("cd", 20)
+	got, err := source.ParseParents([]byte("tree " + a + "\nparent " + a + "\nparent " + b + "\nauthor x\n\nparent " + a + "\n"))
+	if err != nil || len(got) != 2 || got[0].String() != a || got[1].String() != b {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := source.ParseParents([]byte("tree " + a + "\nauthor x\n")); err != nil || len(got) != 0 {
+		t.Errorf("a first commit: got %v, %v", got, err)
+	}
+	if _, err := source.ParseParents([]byte("tree " + a + "\nparent " + a[1:] + "\n")); err == nil {
+		t.Error("half a name was accepted")
+	}
+}
+
 func TestParseTag(t *testing.T) {
 	name := strings.Repeat("ab", 20)
 	got, kind, err := source.ParseTag([]byte("object " + name + "\ntype commit\ntag v1\n"))
@@ -80,6 +94,7 @@ func FuzzParseTree(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		_, _ = source.ParseCommit(content)
 		_, _, _ = source.ParseTag(content)
+		_, _ = source.ParseParents(content)
 		entries, err := source.ParseTree(content)
 		if err != nil {
 			return
