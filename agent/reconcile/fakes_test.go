@@ -126,6 +126,8 @@ type memory struct {
 	docs map[string][]byte
 	err  error
 	busy int // so many deletes fail
+
+	writes int
 }
 
 func (m *memory) LoadApps(context.Context) ([]state.App, error) {
@@ -149,6 +151,7 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 	if m.err != nil {
 		return m.err
 	}
+	m.writes++
 	m.apps[a.Name] = b
 	return err
 }
@@ -181,6 +184,7 @@ func (m *memory) Save(_ context.Context, name string, v any) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b, err := json.Marshal(v)
+	m.writes++
 	m.docs[name] = b
 	return err
 }

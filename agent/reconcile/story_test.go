@@ -284,20 +284,6 @@ func TestABranchThatIsHeldWaitsForAConfirmation(t *testing.T) {
 	s.synced("root")
 }
 
-func TestARestartKnowsWhatWasFollowed(t *testing.T) {
-	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
-	first := s.synced("web").Revision
-	if err := s.stop(); err != nil {
-		t.Fatal(err)
-	}
-	s.start()
-	s.repo.mu.Lock()
-	defer s.repo.mu.Unlock()
-	if s.repo.resumed.Commit != first.Commit() || s.repo.resumed.Ref != "main" {
-		t.Errorf("resumed from %+v, want %s", s.repo.resumed, first)
-	}
-}
-
 func TestALargePruneWaitsForAConfirmation(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")},
 		func(c *reconcile.Config) { c.Guard = inventory.Guard{MaxObjects: 1, MaxPercent: 100} })
@@ -324,5 +310,23 @@ func TestAnotherAgentAtWorkEndsThisOne(t *testing.T) {
 	s.push(map[string]string{"web": configMaps("2", "web")})
 	if err := s.ended(); !errors.Is(err, fleet.ErrConflict) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestACommitWritesWhatItTouchesAndNothingElse(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "web"), "db": configMaps("1", "db")}, nil)
+	first := s.synced("web").Revision
+	s.synced("db")
+	s.synced("root")
+	s.memory.mu.Lock()
+	before := s.memory.writes
+	s.memory.mu.Unlock()
+	s.push(map[string]string{"elsewhere": "x"})
+	s.push(map[string]string{"web": configMaps("2", "web")})
+	s.until("web", "at the new revision", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Revision != first })
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	if got := s.memory.writes - before; got != 1 {
+		t.Errorf("%d writes of state for a change of one app", got)
 	}
 }
