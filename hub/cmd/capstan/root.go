@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,6 +83,6 @@ func exactly(names ...string) cobra.PositionalArgs {
 		if want == "" {
 			want = "no arguments"
 		}
-		return usage("usage: "+c.UseLine(), "%s takes %s, and was given %d", c.CommandPath(), want, len(args))
+		return usage("usage: "+c.UseLine(), "%s takes %s, and was given %s", c.CommandPath(), want, cmp.Or(strings.Join(args, " "), "nothing"))
 	}
 }
