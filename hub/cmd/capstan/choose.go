@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,9 @@ func choose(ctx context.Context, h hub, arg string, w where) (chosen, error) {
 		return chosen{}, err
 	}
 	if len(found) == 0 {
+		if err := w.checkKnown(ctx, h); err != nil {
+			return chosen{}, err
+		}
 		return chosen{}, fleet.WithHint(fleet.NotFound("app %q is on no cluster%s", arg, w.phrase()), "capstan get apps lists them")
 	}
 	names := uniq(found, func(a fleet.AppStatus) string { return a.Name().String() })
@@ -77,6 +81,23 @@ func choose(ctx context.Context, h hub, arg string, w where) (chosen, error) {
 	return chosen{name: found[0].Name(), where: found}, nil
 }
 
+// checkKnown tells a cluster that is misspelt from one on which there is nothing.
+func (w *where) checkKnown(ctx context.Context, h hub) error {
+	if len(w.clusters) == 0 {
+		return nil
+	}
+	known, err := h.Clusters(ctx, fleet.ClusterFilter{Names: w.clusters})
+	if err != nil {
+		return err
+	}
+	for _, name := range w.clusters {
+		if !slices.ContainsFunc(known, func(c fleet.Cluster) bool { return c.Cluster == name }) {
+			return fleet.WithHint(fleet.NotFound("cluster %q is not known", name), "capstan get clusters lists them")
+		}
+	}
+	return nil
+}
+
 func has(apps []fleet.AppStatus, cluster string) bool {
 	for _, a := range apps {
 		if a.Cluster == cluster {
@@ -89,7 +110,7 @@ func has(apps []fleet.AppStatus, cluster string) bool {
 func (w *where) phrase() string {
 	switch {
 	case len(w.clusters) > 0:
-		return " of " + strings.Join(w.clusters, ", ")
+		return " among " + strings.Join(w.clusters, ", ")
 	case w.selector != "":
 		return " with labels " + w.selector
 	}

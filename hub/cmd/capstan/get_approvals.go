@@ -48,7 +48,7 @@ func newGetApprovals(s *shell) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			filter, err := appFilter(c.Context(), h, args, l.where)
+			filter, err := l.appFilter(c.Context(), h, args)
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ func newGetApps(s *shell) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			filter, err := appFilter(c.Context(), h, args, l.where)
+			filter, err := l.appFilter(c.Context(), h, args)
 			if err != nil {
 				return err
 			}
@@ -51,13 +51,17 @@ func newGetApps(s *shell) *cobra.Command {
 	return c
 }
 
-// appFilter is for one app that exists, where one is named, or for all.
-func appFilter(ctx context.Context, h hub, args []string, w where) (fleet.AppFilter, error) {
-	filter := fleet.AppFilter{Selector: w.selector, Clusters: w.clusters}
+// appFilter is for one app that exists, where one is named, or for all. Who
+// watches may name a cluster that is still to come.
+func (l *listing) appFilter(ctx context.Context, h hub, args []string) (fleet.AppFilter, error) {
+	filter := fleet.AppFilter{Selector: l.selector, Clusters: l.clusters}
 	if len(args) == 0 {
-		return filter, w.check()
+		if err := l.check(); err != nil || l.watch {
+			return filter, err
+		}
+		return filter, l.checkKnown(ctx, h)
 	}
-	app, err := choose(ctx, h, args[0], w)
+	app, err := choose(ctx, h, args[0], l.where)
 	if err != nil {
 		return filter, err
 	}
