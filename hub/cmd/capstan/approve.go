@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -96,7 +97,7 @@ func (s *shell) approve(ctx context.Context, arg string, f approveFlags) (err er
 	for _, t := range statement.Targets {
 		s.printf("approved: %s on %s, plan %s, by %s (key %s)\n", app.name, t.Cluster, oneLine(t.Plan), statement.Approver, key.Fingerprint())
 	}
-	s.next("capstan get apps %s -w", app.name)
+	s.next("capstan get apps %s -w   # each cluster checks the signature itself, and says so where it refuses", app.name)
 	return nil
 }
 
@@ -188,5 +189,9 @@ func (s *shell) signingKey(ctx context.Context, path string) (*signing.Key, erro
 	if s.typed {
 		ask = s.passphrase
 	}
-	return signing.LoadKey(path, ask)
+	key, err := signing.LoadKey(path, ask)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fleet.WithHint(err, "name a private key file with --key or CAPSTAN_KEY; without one the SSH agent is asked")
+	}
+	return key, err
 }
