@@ -51,6 +51,8 @@ func measure(ctx context.Context, o options, programs map[build.Program]string, 
 		return entry{}, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // the watches end before what they watch
 	b := &bench{o: o, apps: apps, stage: s, out: entry{Apps: apps}}
 	for _, step := range []struct {
 		say string
