@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	}
 	repository, err := source.New(cfg.Source.repository(len(policy.Rules) > 0))
 	if err != nil {
-		return err
+		return fmt.Errorf("source: %w", err)
 	}
 	var times clock
 	api, err := restConfig(cfg.Kubeconfig, &times)
@@ -224,7 +224,10 @@ func (a *agent) learnCluster(ctx context.Context) error {
 }
 
 func restConfig(kubeconfig string, times *clock) (*rest.Config, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	cfg, err := rest.InClusterConfig()
+	if kubeconfig != "" {
+		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
 	if err != nil {
 		return nil, fleet.WithHint(fmt.Errorf("no way to the API server: %w", err),
 			"run the agent in a pod with its ServiceAccount, or name a file with --kubeconfig")

@@ -112,8 +112,11 @@ type RenderConfig struct {
 func ParseConfig(name string, data []byte) (Config, error) {
 	var c Config
 	if err := yaml.UnmarshalStrict(data, &c); err != nil {
-		return Config{}, fleet.WithHint(fleet.Invalid("%s: %s", name, strings.TrimPrefix(err.Error(), "error unmarshaling JSON: ")),
-			"docs/agent.md lists every field")
+		message := err.Error()
+		for _, layer := range []string{"error unmarshaling JSON: ", "while decoding JSON: ", "error converting YAML to JSON: ", "json: "} {
+			message = strings.TrimPrefix(message, layer)
+		}
+		return Config{}, fleet.WithHint(fleet.Invalid("%s: %s", name, message), "docs/agent.md lists every field")
 	}
 	return c, nil
 }
@@ -178,8 +181,8 @@ func (c *Config) Validate() error {
 	if err := c.Source.validate(); err != nil {
 		return err
 	}
-	if c.Prune.MaxObjects < 0 || c.Prune.MaxPercent < 0 || c.Prune.MaxPercent > 100 {
-		return fleet.Invalid("prune: maxObjects must not be negative, maxPercent is between 0 and 100")
+	if err := c.validateLimits(); err != nil {
+		return err
 	}
 	if _, err := images.New(c.Images); err != nil {
 		return err
@@ -188,6 +191,20 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 			return fleet.WithHint(fleet.Invalid("listen: %q is not host:port", c.Listen), `write it like ":8080"`)
 		}
+	}
+	return nil
+}
+
+// validateLimits refuses what would silently become a default.
+func (c *Config) validateLimits() error {
+	if c.Prune.MaxObjects < 0 || c.Prune.MaxPercent < 0 || c.Prune.MaxPercent > 100 {
+		return fleet.Invalid("prune: maxObjects must not be negative, maxPercent is between 0 and 100")
+	}
+	if c.Render.MemoryMiB < 0 || c.Render.Timeout.Duration < 0 {
+		return fleet.Invalid("render: memoryMiB and timeout must not be negative")
+	}
+	if c.Workers < 0 {
+		return fleet.Invalid("workers: %d is negative", c.Workers)
 	}
 	return nil
 }
