@@ -180,7 +180,7 @@ type AppStatus struct {
 	// +optional
 	Health fleet.Health `json:"health,omitempty"`
 
-	// Revision is the commit that is applied, as "<branch>@sha1:<commit>": the
+	// Revision is the commit that is applied, as "<ref>@sha1:<commit>": the
 	// one at which the app last rendered anew. Empty: nothing is applied.
 	// +optional
 	Revision fleet.Revision `json:"revision,omitempty"`
