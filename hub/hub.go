@@ -200,7 +200,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk) (*front, error) {
 	}
 	var lc net.ListenConfig
 	if f.listener, err = lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
-		return nil, fmt.Errorf("listen for people: %w", err)
+		return nil, fleet.WithHint(fmt.Errorf("listen for people: %w", err), "name another address with --listen")
 	}
 	if f.url == "" {
 		f.url = "http://" + f.listener.Addr().String()

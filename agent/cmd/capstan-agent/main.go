@@ -88,6 +88,9 @@ func newCommand() *cobra.Command {
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default: the pod's ServiceAccount)")
 	cmd.Flags().StringVar(&listen, "listen", "", "address for /healthz and /readyz, over the configuration's")
 	cmd.Flags().StringVar(&level, "log-level", cmp.Or(os.Getenv("CAPSTAN_AGENT_LOG_LEVEL"), "info"), "debug, info, warn or error")
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fleet.WithHint(err, c.CommandPath()+" --help shows the flags")
+	})
 	cmd.AddCommand(newRenderCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },

@@ -78,6 +78,9 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 			return hub.Run(cmd.Context(), cfg)
 		},
 	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fleet.WithHint(err, c.CommandPath()+" --help shows the flags")
+	})
 	f := cmd.Flags()
 	f.StringVar(&cfg.DataDir, "data-dir", "", "directory for everything the hub keeps (required)")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the API and the page")

@@ -51,6 +51,7 @@ func TestTheProgramIsSetUpByFlagsAndEnvironment(t *testing.T) {
 		{[]string{"CAPSTAN_HUB_NATS_URL=nats://a:1,http://b:2"}, []string{"--data-dir", "x"}, `"http://b:2" is not valid`},
 		{[]string{"CAPSTAN_HUB_URL=https://one"}, []string{"--data-dir", "x", "--url", "ftp://two"}, `"ftp://two" is not valid`},
 		{nil, []string{"--data-dir", "x", "extra"}, "error:"},
+		{nil, []string{"--date-dir", "x"}, "error: unknown flag: --date-dir\nhint: capstan-hub --help shows the flags"},
 	} {
 		if got := run(c.env, c.args...); !strings.Contains(got, c.want) {
 			t.Errorf("%v %v: no %q in\n%s", c.env, c.args, c.want, got)
