@@ -36,9 +36,10 @@ func newRenderCommand() *cobra.Command {
 
 PATH is a path of the repository, from its root, and may be a template as in an
 App: {{ .cluster.name }} and {{ label "key" }}. A path that is there from where
-the command is called works too. Without a kustomization file it is a directory of plain
-manifests; --recurse, --include and --exclude choose among them. The files are
-read as they are on disk, committed or not. No cluster is asked.`,
+the command is called works too. Without a kustomization file it is a directory
+of plain manifests; --recurse, --include and --exclude choose among them. The
+files are read as they are on disk, committed or not. No cluster is asked, and
+images stay as they are: mirrors are a matter of the agent's configuration.`,
 		Example: `  capstan-agent render apps/guestbook/overlays/dev
   capstan-agent render 'apps/guestbook/overlays/{{ label "env" }}' --cluster eu-1 --cluster-label env=prod
   capstan-agent render manifests --recurse --exclude '**/tests/**'`,
