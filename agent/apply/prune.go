@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -137,6 +136,3 @@ func pruneStages(items []inventory.Item) [][]inventory.Item {
 	}
 	return cut[:]
 }
-
-// IsNotFound tells that an object is not there.
-func IsNotFound(err error) bool { return errors.Is(err, fleet.ErrNotFound) }

@@ -43,17 +43,6 @@ func (h Health) rank() int {
 	return severity[HealthUnknown]
 }
 
-// Worst rolls the health of many objects up into one. Of nothing it is Healthy.
-func Worst(all ...Health) Health {
-	worst := Healthy
-	for _, h := range all {
-		if h.Worse(worst) {
-			worst = h
-		}
-	}
-	return worst
-}
-
 // Gate names a condition that a plan must pass.
 type Gate string
 

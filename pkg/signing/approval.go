@@ -100,16 +100,6 @@ func VerifyApproval(s fleet.SignedApproval, allowed *AllowedSigners, now time.Ti
 	return a, Signer{Principal: a.Approver, Fingerprint: Fingerprint(key)}, nil
 }
 
-// ReadApproval decodes a statement, strictly, without looking at a signature.
-// The error is a *Refusal.
-func ReadApproval(statement []byte) (fleet.Approval, error) {
-	a, malformed := decodeApproval(statement)
-	if malformed != nil {
-		return fleet.Approval{}, malformed
-	}
-	return a, nil
-}
-
 // decodeApproval returns what it could read also when it refuses it.
 func decodeApproval(statement []byte) (fleet.Approval, error) {
 	var a fleet.Approval
