@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,9 +61,7 @@ func (b *bundles) visit(context.Context) (visit, error) {
 		if one.bundleHeader, err = readBundleHeader(one.path); err != nil {
 			return nil, fleet.WithHint(fleet.Invalid("bundle %s: %w", plain(one.name), err), bundleHint)
 		}
-		for ref, tip := range one.refs {
-			v.refs[ref] = tip
-		}
+		maps.Copy(v.refs, one.refs)
 		v.all = append(v.all, one)
 	}
 	if len(v.all) == 0 {
@@ -124,8 +123,8 @@ func (v *bundlesVisit) bring(ctx context.Context, tip unit.Hash, have state) (br
 }
 
 func (v *bundlesVisit) newest(tip unit.Hash) int {
-	for i := len(v.all) - 1; i >= 0; i-- {
-		for _, h := range v.all[i].refs {
+	for i, v0 := range slices.Backward(v.all) {
+		for _, h := range v0.refs {
 			if h == tip {
 				return i
 			}
