@@ -3,7 +3,6 @@ package source_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -262,7 +261,7 @@ func FuzzSigned(f *testing.F) {
 		}
 		payload, signature, err = source.Signed(content, true)
 		if err == nil && string(payload)+signature != string(content) {
-			t.Error(fmt.Sprintf("%q is not %q and %q", content, payload, signature))
+			t.Errorf("%q is not %q and %q", content, payload, signature)
 		}
 		_, _ = source.ParseOpenPGPKeys(content)
 	})
