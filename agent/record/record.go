@@ -42,10 +42,8 @@ type Recorder struct {
 	notify  func(fleet.AppName)
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	known  map[fleet.AppName]sight
-	synced chan struct{}
-	once   sync.Once
+	mu    sync.Mutex
+	known map[fleet.AppName]sight
 }
 
 // sight is what is kept of an App object.
@@ -77,7 +75,6 @@ func New(cfg *rest.Config, confirmAnnotation string, notify func(fleet.AppName),
 		notify:  notify,
 		log:     log,
 		known:   map[fleet.AppName]sight{},
-		synced:  make(chan struct{}),
 	}, nil
 }
 
@@ -94,9 +91,6 @@ func (r *Recorder) Run(ctx context.Context) {
 	cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, r, cache.ReflectorOptions{Name: "apps"}).RunWithContext(ctx)
 	r.sink.Shutdown()
 }
-
-// Synced is closed when all Apps have been seen once.
-func (r *Recorder) Synced() <-chan struct{} { return r.synced }
 
 // Status writes an App's status, unless it says the same already.
 // fleet.ErrNotFound: there is no such App object (yet).
@@ -230,7 +224,6 @@ func (r *Recorder) Replace(list []any, _ string) error {
 	r.mu.Lock()
 	r.known = now
 	r.mu.Unlock()
-	r.once.Do(func() { close(r.synced) })
 	for name := range now {
 		r.notify(name)
 	}
