@@ -16,6 +16,7 @@ var programs = []struct{ name, pkg, arg string }{
 	{"capstan", "./hub/cmd/capstan", "version"},
 	{"capstan-hub", "./hub/cmd/capstan-hub", "--help"},
 	{"capstan-agent", "./agent/cmd/capstan-agent", "--help"},
+	{"capstan-render", "./agent/cmd/capstan-render", "--help"},
 }
 
 // An image holds a binary and certificates, nothing else. So the binaries are

@@ -138,7 +138,7 @@ func importHistory(t *testing.T, history []files) (dir string) {
 // randomHistory goes on from commit to commit, and now and then a commit mends
 // all that was broken.
 func randomHistory(rng *rand.Rand, commits int) []files {
-	pristine := generated().with(plain)
+	pristine := generated().With(plain)
 	history := []files{pristine}
 	for len(history) < commits {
 		next := mutate(rng, history[len(history)-1])

@@ -67,13 +67,13 @@ var programs = []badRepo{
 }
 
 var bombs = []badRepo{
-	{name: "aliases of aliases", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": bomb(9, 10)}), want: []string{"a/b.yaml", "aliases"}},
+	{name: "aliases of aliases", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": bomb(9, 10)}), want: []string{"a/b.yaml", "aliases"}},
 	{name: "aliases in a kustomization", repo: kustomization(bomb(9, 10)), want: []string{"a/kustomization.yaml", "aliases"}},
 	{name: "aliases in an inline patch", repo: kustomization("configMapGenerator: [{name: bomb}]\npatches:\n- patch: |\n    " + strings.ReplaceAll(bomb(9, 10), "\n", "\n    ") + "\n"), want: []string{"aliases"}},
-	{name: "an alias of itself", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": "a: &a [*a, *a]\n"}), want: []string{"a/b.yaml"}},
-	{name: "nesting without end", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": strings.Repeat("[", 200_000)}), want: []string{"a/b.yaml"}},
-	{name: "a malformed schema", repo: kustomization("openapi: {path: s.json}\nresources: [b.yaml]\npatches: [{patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: b}, data: {x: y}}'}]\n").with(files{"a/s.json": `{"definitions":{"x":{"x-kubernetes-group-version-kind":[{"group":1}]}}}`, "a/b.yaml": fmt.Sprintf(configMap, "b")}), want: []string{"a/kustomization.yaml"}},
-	{name: "a file over the limit", repo: kustomization("configMapGenerator: [{name: x, files: [big]}]\n").with(files{"a/big": strings.Repeat("x", 9<<20)}), want: []string{"a/big", "limit"}},
+	{name: "an alias of itself", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": "a: &a [*a, *a]\n"}), want: []string{"a/b.yaml"}},
+	{name: "nesting without end", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": strings.Repeat("[", 200_000)}), want: []string{"a/b.yaml"}},
+	{name: "a malformed schema", repo: kustomization("openapi: {path: s.json}\nresources: [b.yaml]\npatches: [{patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: b}, data: {x: y}}'}]\n").With(files{"a/s.json": `{"definitions":{"x":{"x-kubernetes-group-version-kind":[{"group":1}]}}}`, "a/b.yaml": fmt.Sprintf(configMap, "b")}), want: []string{"a/kustomization.yaml"}},
+	{name: "a file over the limit", repo: kustomization("configMapGenerator: [{name: x, files: [big]}]\n").With(files{"a/big": strings.Repeat("x", 9<<20)}), want: []string{"a/big", "limit"}},
 }
 
 var wrongs = []badRepo{
@@ -85,29 +85,29 @@ var wrongs = []badRepo{
 	{name: "an unknown word in a path", repo: guestbook, path: "apps/{{ .cluster.uid }}", want: []string{".cluster.uid"}},
 	{name: "a label the cluster has not", repo: guestbook, path: `apps/{{ label "region" }}`, want: []string{"region"}},
 	{name: "no kustomization and no manifest", repo: files{"a/b.txt": fmt.Sprintf(configMap, "b")}, want: []string{"a has no kustomization"}},
-	{name: "no kustomization in a base", repo: kustomization("resources: [../b]\n").with(files{"b/x.yaml": "x"}), want: []string{"b has no kustomization"}},
-	{name: "two kustomizations", repo: kustomization("resources: []\n").with(files{"a/kustomization.yml": "resources: []\n"}), want: []string{"a", "multiple"}},
-	{name: "a missing resource", repo: kustomization("resources:\n- here.yaml\n- gone.yaml\n").with(files{"a/here.yaml": fmt.Sprintf(configMap, "b")}), want: []string{"a/kustomization.yaml:3", "a/gone.yaml"}},
+	{name: "no kustomization in a base", repo: kustomization("resources: [../b]\n").With(files{"b/x.yaml": "x"}), want: []string{"b has no kustomization"}},
+	{name: "two kustomizations", repo: kustomization("resources: []\n").With(files{"a/kustomization.yml": "resources: []\n"}), want: []string{"a", "multiple"}},
+	{name: "a missing resource", repo: kustomization("resources:\n- here.yaml\n- gone.yaml\n").With(files{"a/here.yaml": fmt.Sprintf(configMap, "b")}), want: []string{"a/kustomization.yaml:3", "a/gone.yaml"}},
 	{name: "a missing base", repo: kustomization("resources:\n- ../gone\n"), want: []string{"a/kustomization.yaml:2", "gone is not in"}},
 	{name: "a missing generator file", repo: kustomization("configMapGenerator: [{name: x, files: [gone.txt]}]\n"), want: []string{"a/kustomization.yaml", "a/gone.txt"}},
 	{name: "a base out of the repository", repo: kustomization("resources: [../../../etc]\n"), want: []string{"leaves the repository"}},
-	{name: "a link out of the repository", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": linkTo + "../../etc/passwd"}), want: []string{"leaves the repository"}},
-	{name: "an absolute link", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": linkTo + "/etc/passwd"}), want: []string{"a/b.yaml", "leaves the repository"}},
-	{name: "links in a circle", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": linkTo + "c.yaml", "a/c.yaml": linkTo + "b.yaml"}), want: []string{"links"}},
-	{name: "bases in a circle", repo: kustomization("resources: [../b]\n").with(files{"b/kustomization.yaml": "resources: [../a]\n"}), want: []string{"cycle"}},
+	{name: "a link out of the repository", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": linkTo + "../../etc/passwd"}), want: []string{"leaves the repository"}},
+	{name: "an absolute link", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": linkTo + "/etc/passwd"}), want: []string{"a/b.yaml", "leaves the repository"}},
+	{name: "links in a circle", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": linkTo + "c.yaml", "a/c.yaml": linkTo + "b.yaml"}), want: []string{"links"}},
+	{name: "bases in a circle", repo: kustomization("resources: [../b]\n").With(files{"b/kustomization.yaml": "resources: [../a]\n"}), want: []string{"cycle"}},
 	{name: "an unknown field", repo: kustomization("resourcse: [x]\n"), want: []string{"a/kustomization.yaml", "resourcse"}},
-	{name: "an object without a kind", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": "apiVersion: v1\nmetadata: {name: x}\n"}), want: []string{"kind"}},
-	{name: "an object without a name", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": "apiVersion: v1\nkind: ConfigMap\n"}), want: []string{"name"}},
-	{name: "generateName", repo: kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": "apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: x-}\n"}), want: []string{"ame"}},
-	{name: "one object twice", repo: kustomization("resources: [b.yaml, c.yaml]\n").with(files{"a/b.yaml": fmt.Sprintf(configMap, "x"), "a/c.yaml": fmt.Sprintf(configMap, "x")}), want: []string{"x"}},
-	{name: "a patch that quotes a secret", repo: kustomization("resources: [s.yaml]\npatches:\n- path: p.yaml\n  target: {kind: Secret}\n").with(files{
+	{name: "an object without a kind", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": "apiVersion: v1\nmetadata: {name: x}\n"}), want: []string{"kind"}},
+	{name: "an object without a name", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": "apiVersion: v1\nkind: ConfigMap\n"}), want: []string{"name"}},
+	{name: "generateName", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": "apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: x-}\n"}), want: []string{"ame"}},
+	{name: "one object twice", repo: kustomization("resources: [b.yaml, c.yaml]\n").With(files{"a/b.yaml": fmt.Sprintf(configMap, "x"), "a/c.yaml": fmt.Sprintf(configMap, "x")}), want: []string{"x"}},
+	{name: "a patch that quotes a secret", repo: kustomization("resources: [s.yaml]\npatches:\n- path: p.yaml\n  target: {kind: Secret}\n").With(files{
 		"a/s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: hunter2hunter2}\n",
 		"a/p.yaml": "kind: Secret\nstringData:\n  k: hunter2hunter2\n",
 	}), want: []string{"a/"}, not: "hunter2"},
-	{name: "an inline patch with a secret", repo: kustomization("resources: [s.yaml]\npatches:\n- target: {kind: Secret}\n  patch: |\n    kind: Secret\n    stringData:\n      password: hunter2hunter2\n      url: postgres://u:hunter2@a/kustomization\n").with(files{
+	{name: "an inline patch with a secret", repo: kustomization("resources: [s.yaml]\npatches:\n- target: {kind: Secret}\n  patch: |\n    kind: Secret\n    stringData:\n      password: hunter2hunter2\n      url: postgres://u:hunter2@a/kustomization\n").With(files{
 		"a/s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: old-hunter2, p: kustomization.yaml}\n",
 	}), want: []string{"a/kustomization.yaml"}, not: "hunter2"},
-	{name: "a secret that is no YAML", repo: kustomization("resources: [s.yaml]\n").with(files{
+	{name: "a secret that is no YAML", repo: kustomization("resources: [s.yaml]\n").With(files{
 		"a/s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  k: *hunter2hunter2\n",
 	}), want: []string{"a/s.yaml"}, not: "hunter2"},
 	{name: "literals without a key", repo: kustomization("secretGenerator:\n- name: s\n  literals:\n  - hunter2hunter2\n"), want: []string{"a/kustomization.yaml"}, not: "hunter2"},
@@ -150,7 +150,7 @@ func TestARenderOverItsLimitsKillsTheWorkerAlone(t *testing.T) {
 	for i := range 20_000 {
 		fmt.Fprintf(&many, "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c%d}\ndata: {a: b, c: d, e: f}\n", i)
 	}
-	large := kustomization("resources: [b.yaml]\n").with(files{"a/b.yaml": many.String()})
+	large := kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": many.String()})
 	for _, c := range []struct {
 		want string
 		cfg  render.Config

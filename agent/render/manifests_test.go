@@ -1,7 +1,6 @@
 package render_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -55,7 +54,7 @@ func namesOf(t *testing.T, r *render.Renderer, q unit.RenderRequest) string {
 
 func TestADirectoryOfManifestsNeedsNoKustomization(t *testing.T) {
 	r := newRenderer(t, render.Config{IdleAfter: time.Minute})
-	withOverlay := plain.with(files{"a/sub/overlay/kustomization.yaml": "resources: [../deep/deep.yaml]\nnamePrefix: p-\n"})
+	withOverlay := plain.With(files{"a/sub/overlay/kustomization.yaml": "resources: [../deep/deep.yaml]\nnamePrefix: p-\n"})
 	for _, c := range []struct {
 		name   string
 		repo   files
@@ -75,7 +74,7 @@ func TestADirectoryOfManifestsNeedsNoKustomization(t *testing.T) {
 		{"an overlay that is left out", withOverlay, "a", &unit.Directory{Recurse: true, Include: []string{"sub/**"}, Exclude: []string{"overlay"}}, "deep sub test"},
 		{"the repository's root", files{"x.yaml": named("x"), "a/y.yaml": named("y")}, ".", nil, "x"},
 		{"the root with what is below", files{"x.yaml": named("x"), "a/y.yaml": named("y")}, ".", &unit.Directory{Recurse: true, Include: []string{"a/*"}}, "y"},
-		{"a kustomization still rules", plain.with(files{"a/Kustomization": "resources: [db.yml]\n"}), "a", nil, "db"},
+		{"a kustomization still rules", plain.With(files{"a/Kustomization": "resources: [db.yml]\n"}), "a", nil, "db"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			q := ask(c.repo, c.path)
@@ -96,7 +95,7 @@ func TestAPlainDirectoryIsWhatKustomizeMakesOfItsFiles(t *testing.T) {
 		"a/odd.yaml":    "apiVersion: example.com/v1\nkind: Odd\nmetadata: {name: odd}\nspec:\n  date: 2024-01-02\n  bool: yes\n  octal: 0o17\n  old: 017\n  float: 1.50\n  big: 12345678901234567\n  exp: 1e3\n  base: &b {x: 1, y: [2, ~]}\n  merged: {<<: *b, z: 3}\n  same: *b\n  empty:\n",
 		"a/json.json":   "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"json\"}, \"data\": {\"n\": \"1\"}}\n",
 	}
-	want, _ := result(t, r, ask(repo.with(files{"a/kustomization.yaml": "resources: [json.json, odd.yaml, values.yaml]\nsortOptions: {order: fifo}\n"}), "a"))
+	want, _ := result(t, r, ask(repo.With(files{"a/kustomization.yaml": "resources: [json.json, odd.yaml, values.yaml]\nsortOptions: {order: fifo}\n"}), "a"))
 	got, _ := result(t, r, ask(repo, "a"))
 	if got != want || strings.HasPrefix(got, "error") {
 		t.Errorf("as plain manifests\n%s\nthrough kustomize\n%s", got, want)
@@ -133,8 +132,8 @@ func TestABadManifestIsNamedByFileLineAndDocument(t *testing.T) {
 		{name: "a link out of the repository", repo: files{"a/x.yaml": linkTo + "../../etc/passwd"}, want: []string{"leaves the repository"}},
 		{name: "a link to nowhere", repo: files{"a/x.yaml": linkTo + "y"}, want: []string{"a/x.yaml", "nowhere"}},
 		{name: "a large file", repo: files{"a/x.yaml": strings.Repeat("#", 9<<20)}, want: []string{"a/x.yaml", "limit"}},
-		{name: "a kustomization among them", repo: plain.with(files{"a/sub/kustomization.yml": "resources: [sub.yaml]\n"}), choose: &unit.Directory{Recurse: true}, want: []string{"a/sub/kustomization.yml", "kustomization"}},
-		{name: "a kustomization in the way", repo: plain.with(files{"a/Kustomization": "resources: [db.yml]\n"}), choose: &unit.Directory{}, want: []string{"a/Kustomization", "kustomization"}},
+		{name: "a kustomization among them", repo: plain.With(files{"a/sub/kustomization.yml": "resources: [sub.yaml]\n"}), choose: &unit.Directory{Recurse: true}, want: []string{"a/sub/kustomization.yml", "kustomization"}},
+		{name: "a kustomization in the way", repo: plain.With(files{"a/Kustomization": "resources: [db.yml]\n"}), choose: &unit.Directory{}, want: []string{"a/Kustomization", "kustomization"}},
 		{name: "nothing", repo: files{"a/README.md": "x"}, want: []string{"a has no kustomization file and no manifests"}},
 		{name: "nothing that is taken", repo: plain, choose: &unit.Directory{Include: []string{"z*"}}, want: []string{"spec.source.directory"}},
 		{name: "directories without end", repo: files{"a/" + strings.Repeat("d/", 70) + "x.yaml": named("x")}, choose: &unit.Directory{Recurse: true}, want: []string{"64 deep"}},
@@ -164,13 +163,13 @@ func TestABadManifestIsNamedByFileLineAndDocument(t *testing.T) {
 // One directory that holds itself many times over is small in Git.
 func TestATreeOfEqualDirectoriesIsBounded(t *testing.T) {
 	tree := newMemTree()
-	root := tree.add(files{"x.yaml": named("x")})
+	root := tree.Add(files{"x.yaml": named("x")})
 	for range 12 {
 		var entries []unit.TreeEntry
 		for i := range 10 {
 			entries = append(entries, unit.TreeEntry{Name: fmt.Sprint("d", i), Mode: unit.ModeDir, Hash: root})
 		}
-		root = tree.put(entries)
+		root = tree.Put(entries)
 	}
 	r := newRenderer(t, render.Config{})
 	bad := refused(t, r, unit.RenderRequest{Snapshot: unit.Snapshot{Root: root, Tree: tree}, Path: "d0/d1", Directory: &unit.Directory{Recurse: true, Include: []string{"no"}}})
@@ -200,7 +199,7 @@ func TestOnlyWhatAPlainDirectoryTakesHasItRenderedAgain(t *testing.T) {
 		{"what a link points at", files{"shared/linked.yaml": named("z")}, false},
 		{"a kustomization that comes", files{"a/kustomization.yml": "resources: []"}, false},
 	} {
-		s := snapshot(plain.with(c.changes))
+		s := snapshot(plain.With(c.changes))
 		holds, err := got.Reads.Holds(t.Context(), s.Tree, s.Root, unit.Facts{}, r.Version())
 		if err != nil || holds != c.holds {
 			t.Errorf("%s: holds %t, %v", c.name, holds, err)
@@ -216,13 +215,13 @@ func TestWhileItsReadsHoldAPlainDirectoryGivesTheSame(t *testing.T) {
 	held, renewed := 0, 0
 	for range 60 {
 		base := mutate(rng, plain)
-		root := tree.add(base)
+		root := tree.Add(base)
 		for _, choose := range choices {
 			q := unit.RenderRequest{Snapshot: unit.Snapshot{Root: root, Tree: tree}, Path: "a", Directory: choose}
 			before, reads := result(t, r, q)
 			for range 5 {
 				next := q
-				next.Snapshot.Root = tree.add(mutate(rng, base))
+				next.Snapshot.Root = tree.Add(mutate(rng, base))
 				holds, err := reads.Holds(t.Context(), tree, next.Snapshot.Root, next.Facts, r.Version())
 				if err != nil {
 					t.Fatal(err)
@@ -242,28 +241,4 @@ func TestWhileItsReadsHoldAPlainDirectoryGivesTheSame(t *testing.T) {
 	if held < 100 || renewed < 100 {
 		t.Errorf("%d held, %d had to be rendered again: too few of one to prove anything", held, renewed)
 	}
-}
-
-func FuzzPlainManifests(f *testing.F) {
-	f.Add("a.yaml", named("x", "y"))
-	f.Add("a.yaml", "a: &a [x]\nb: *a\n--- \n? [1]\n: 2\n")
-	f.Add("a.json", `{"apiVersion":"v1","kind":"List","items":[{}]} {}`)
-	f.Add("a.json", "\n{\"a\":")
-	f.Fuzz(func(t *testing.T, name, content string) {
-		if name != "a.json" {
-			name = "a.yaml"
-		}
-		objects, message := render.Manifests(newTreeOf(files{name: content}))
-		if message == "" && slices.ContainsFunc(objects, func(o unit.Object) bool { return !json.Valid(o.JSON) || o.Ref.Name == "" }) {
-			t.Errorf("%q gave %v", content, objects)
-		}
-		if message != "" && !strings.HasPrefix(message, name) && !strings.HasPrefix(message, "the repository's root") {
-			t.Errorf("%q names no file", message)
-		}
-	})
-}
-
-func newTreeOf(repo files) (unit.Tree, unit.Hash) {
-	t := newMemTree()
-	return t, t.add(repo)
 }

@@ -20,7 +20,7 @@ const orphanArg = "leave-a-worker-behind"
 
 // leaveWorker renders something endless, and tells its worker's process.
 func leaveWorker() {
-	r, err := render.New(render.Config{})
+	r, err := render.New(withWorker(render.Config{}))
 	if err != nil {
 		panic(err)
 	}

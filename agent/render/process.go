@@ -10,7 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // process is one worker, as its parent sees it.
@@ -55,19 +57,22 @@ func startProcess(argv []string, memory int64) (*process, error) {
 }
 
 func (p *process) greet(memory int64) error {
-	if err := writeFrame(p.in, kindSetup, setup{memory: uint64(memory)}.encode()); err != nil {
+	if err := pipe.WriteFrame(p.in, pipe.KindSetup, pipe.Setup{Memory: uint64(memory)}.Encode()); err != nil {
 		return err
 	}
-	k, b, err := readFrame(p.out)
+	k, b, err := pipe.ReadFrame(p.out)
 	if err != nil {
 		return err
 	}
-	if k != kindHello {
-		return errFrame
+	if k != pipe.KindHello {
+		return pipe.ErrFrame
 	}
-	d := decoder{b: b}
-	p.unconfined = d.string()
-	return d.done()
+	hello, err := pipe.DecodeHello(b)
+	if err == nil && hello.Renderer != pipe.Version {
+		err = fleet.WithHint(fleet.Invalid("it renders with %q, and this agent with %q", hello.Renderer, pipe.Version), "install capstan-agent and capstan-render of one release")
+	}
+	p.unconfined = hello.Unconfined
+	return err
 }
 
 func (p *process) kill() { _ = p.cmd.Process.Kill() }
@@ -105,7 +110,7 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (u
 		}
 	}()
 	s := server{tree: q.Snapshot.Tree}
-	o, err := p.converse(ctx, &s, job{root: q.Snapshot.Root, path: q.Path, facts: q.Facts, directory: q.Directory})
+	o, err := p.converse(ctx, &s, pipe.Job{Root: q.Snapshot.Root, Path: q.Path, Facts: q.Facts, Directory: q.Directory})
 	close(stop)
 	<-watching
 	p.used = time.Now()
@@ -127,10 +132,10 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (u
 	if s.err != nil {
 		return unit.Rendered{}, fmt.Errorf("read %s at %.12s: %w", q.Path, q.Snapshot.Commit, s.err)
 	}
-	if f := o.failure; f != nil {
-		return unit.Rendered{}, &unit.RenderError{File: f.file, Line: f.line, Message: f.message, Hint: f.hint, Reads: o.reads}
+	if f := o.Failure; f != nil {
+		return unit.Rendered{}, &unit.RenderError{File: f.File, Line: f.Line, Message: f.Message, Hint: f.Hint, Reads: o.Reads}
 	}
-	return unit.Rendered{Path: o.path, Objects: o.objects, Reads: o.reads}, nil
+	return unit.Rendered{Path: o.Path, Objects: o.Objects, Reads: o.Reads}, nil
 }
 
 // watch returns why the worker must go, or nil when the render is over.
@@ -184,6 +189,6 @@ func (p *process) condemned(why error, q unit.RenderRequest, l limits) (unit.Ren
 func wholeTree(q unit.RenderRequest) unit.ReadSet {
 	return unit.ReadSet{
 		Paths:  map[string]unit.Read{"": {Kind: unit.ReadList, Mode: unit.ModeDir, Hash: q.Snapshot.Root}},
-		Labels: q.Facts.Labels, Cluster: q.Facts.Cluster, Renderer: version,
+		Labels: q.Facts.Labels, Cluster: q.Facts.Cluster, Renderer: pipe.Version,
 	}
 }

@@ -103,9 +103,9 @@ func TestAnObjectThatCantBeHadIsNotTheRepositorysFault(t *testing.T) {
 	r := newRenderer(t, render.Config{})
 	q := ask(guestbook, devOverlay)
 	broken := newMemTree()
-	broken.fail = errors.New("pack is damaged")
+	broken.Fail = errors.New("pack is damaged")
 	q.Snapshot.Tree = broken
-	if _, err := r.Render(t.Context(), q); !errors.Is(err, broken.fail) {
+	if _, err := r.Render(t.Context(), q); !errors.Is(err, broken.Fail) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil {

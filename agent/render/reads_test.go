@@ -16,7 +16,7 @@ import (
 // generated is a repository with bases, components, generators and links, and
 // files that nobody uses.
 func generated() files {
-	repo := guestbook.with(files{
+	repo := guestbook.With(files{
 		"README.md":                   "hello",
 		"shared/kustomization.yaml":   "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\ncommonAnnotations: {team: web}\n",
 		"shared/unused.yaml":          "x: y\n",
@@ -104,13 +104,13 @@ func TestWhileItsReadsHoldARenderGivesTheSame(t *testing.T) {
 	held, renewed := 0, 0
 	for range 60 {
 		base := mutate(rng, generated())
-		root := tree.add(base)
+		root := tree.Add(base)
 		for _, p := range paths {
 			q := unit.RenderRequest{Snapshot: unit.Snapshot{Root: root, Tree: tree}, Path: p, Facts: unit.Facts{Labels: map[string]string{"env": "dev"}}}
 			before, reads := result(t, r, q)
 			for range 4 {
 				next := q
-				next.Snapshot.Root = tree.add(mutate(rng, base))
+				next.Snapshot.Root = tree.Add(mutate(rng, base))
 				if rng.IntN(4) == 0 {
 					next.Facts.Labels = map[string]string{"env": "prod"}
 				}

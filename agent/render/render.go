@@ -3,18 +3,22 @@ package render
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // Config of a Renderer. Every zero value has a meaning.
 type Config struct {
-	Worker      []string      // a worker's command line; none: this program with WorkerArg
+	Worker      []string      // a worker's command line; none: WorkerProgram, beside this program
 	MemoryLimit int64         // bytes a worker may use; 0: 256 MiB
 	Timeout     time.Duration // of one render; 0: a minute
 	IdleAfter   time.Duration // a worker without work is ended; 0: after 5 seconds
@@ -24,11 +28,11 @@ type Config struct {
 
 func (c *Config) setDefaults() error {
 	if len(c.Worker) == 0 {
-		self, err := os.Executable()
+		program, err := besides(WorkerProgram)
 		if err != nil {
 			return err
 		}
-		c.Worker = []string{self, WorkerArg}
+		c.Worker = []string{program}
 	}
 	if c.MemoryLimit <= 0 {
 		c.MemoryLimit = 256 << 20
@@ -46,6 +50,22 @@ func (c *Config) setDefaults() error {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// WorkerProgram is the worker's program. It lies beside the agent's.
+const WorkerProgram = "capstan-render"
+
+// besides finds a program in the directory of this one.
+func besides(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(program); err != nil {
+		return "", fleet.WithHint(fmt.Errorf("the render worker's program: %w", err), "put "+name+" of the same release beside "+filepath.Base(self))
+	}
+	return program, nil
 }
 
 // Stats count what a Renderer did.
@@ -87,7 +107,7 @@ func New(cfg Config) (*Renderer, error) {
 }
 
 // Version says what renders, for read-sets.
-func (r *Renderer) Version() string { return version }
+func (r *Renderer) Version() string { return pipe.Version }
 
 // Stats tells what was done so far.
 func (r *Renderer) Stats() Stats {

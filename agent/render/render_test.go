@@ -12,19 +12,19 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/capstan-gitops/capstan/agent/render"
+	"github.com/capstan-gitops/capstan/agent/render/worker"
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
+// The test's own program is the worker's too.
+const workerArg = "render-worker"
+
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == render.WorkerArg {
-		if err := render.WorkerMain(os.Stdin, os.Stdout); err != nil {
+	if len(os.Args) == 2 && os.Args[1] == workerArg {
+		if err := worker.Main(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		return
-	}
-	if len(os.Args) == 2 && os.Args[1] == probeArg {
-		probe()
 		return
 	}
 	if len(os.Args) == 2 && os.Args[1] == orphanArg {
@@ -33,9 +33,20 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+func withWorker(cfg render.Config) render.Config {
+	if len(cfg.Worker) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			panic(err)
+		}
+		cfg.Worker = []string{self, workerArg}
+	}
+	return cfg
+}
+
 func newRenderer(t testing.TB, cfg render.Config) *render.Renderer {
 	t.Helper()
-	r, err := render.New(cfg)
+	r, err := render.New(withWorker(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +132,7 @@ func TestAnOverlayBecomesCanonicalObjectsInKustomizesOrder(t *testing.T) {
 func TestABrokenFileIsNamedWithItsLine(t *testing.T) {
 	r := newRenderer(t, render.Config{})
 	const file = "apps/guestbook/base/deployment.yaml"
-	bad := refused(t, r, ask(guestbook.with(files{file: guestbook[file] + "not: [valid\n"}), devOverlay))
+	bad := refused(t, r, ask(guestbook.With(files{file: guestbook[file] + "not: [valid\n"}), devOverlay))
 	if !strings.Contains(bad.Message, file) || bad.File != file || bad.Line == 0 || bad.Hint == "" {
 		t.Errorf("%+v", bad)
 	}

@@ -36,7 +36,7 @@ var features = map[string]string{
 }
 
 func featureRepo() files {
-	repo := guestbook.with(files{
+	repo := guestbook.With(files{
 		"apps/guestbook/overlays/component/kustomization.yaml": "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nconfigMapGenerator: [{name: from-component, literals: [a=b]}]\n",
 		"apps/guestbook/overlays/link":                         linkTo + "../base",
 	})

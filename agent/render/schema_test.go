@@ -27,7 +27,7 @@ patches:
     metadata: {name: guestbook-ui}
     spec: {template: {spec: {containers: [{name: sidecar, image: registry.example/sidecar:v1}]}}}
 `}
-	repo := guestbook.with(ownSchema).with(sidecar)
+	repo := guestbook.With(ownSchema).With(sidecar)
 	for _, first := range []string{"", "own"} {
 		r := newRenderer(t, render.Config{IdleAfter: time.Minute})
 		if first != "" {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 
+	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
 // Bounds of what one render is given. The worker's own bounds are lower and
 // have better words; these hold for one that does not keep to them.
 const (
+	maxFile        = 8 << 20
 	maxObjects     = 100_000
 	maxServed      = 128 << 20
 	maxDirectory   = 100_000 // entries
@@ -25,81 +27,76 @@ type server struct {
 }
 
 // converse sends a job and answers questions until there is an outcome.
-func (p *process) converse(ctx context.Context, s *server, j job) (outcome, error) {
-	if err := writeFrame(p.in, kindJob, j.encode()); err != nil {
-		return outcome{}, err
+func (p *process) converse(ctx context.Context, s *server, j pipe.Job) (pipe.Outcome, error) {
+	if err := pipe.WriteFrame(p.in, pipe.KindJob, j.Encode()); err != nil {
+		return pipe.Outcome{}, err
 	}
 	for {
-		k, b, err := readFrame(p.out)
+		k, b, err := pipe.ReadFrame(p.out)
 		if err != nil {
-			return outcome{}, err
+			return pipe.Outcome{}, err
 		}
 		var answer []byte
 		switch k {
-		case kindAskTree:
+		case pipe.KindAskTree:
 			answer, err = s.entries(ctx, b)
-		case kindAskBlob:
+		case pipe.KindAskBlob:
 			answer, err = s.blob(ctx, b)
-		case kindOutcome:
-			return decodeOutcome(b)
+		case pipe.KindOutcome:
+			return pipe.DecodeOutcome(b)
 		default:
-			err = errFrame
+			err = pipe.ErrFrame
 		}
 		if err != nil {
-			return outcome{}, err
+			return pipe.Outcome{}, err
 		}
-		if err := writeFrame(p.in, kindAnswer, answer); err != nil {
-			return outcome{}, err
+		if err := pipe.WriteFrame(p.in, pipe.KindAnswer, answer); err != nil {
+			return pipe.Outcome{}, err
 		}
 	}
 }
 
 func (s *server) entries(ctx context.Context, question []byte) ([]byte, error) {
-	d := decoder{b: question}
-	h := d.hash()
-	if err := d.done(); err != nil {
+	q, err := pipe.DecodeAskTree(question)
+	if err != nil {
 		return nil, err
 	}
 	if !s.afford(0) {
-		return refusal(statusBudget), nil
+		return pipe.Refusal(pipe.StatusBudget), nil
 	}
-	all, err := s.tree.Entries(ctx, h)
+	all, err := s.tree.Entries(ctx, q.Dir)
 	if err != nil {
 		return s.failed(err), nil
 	}
 	if len(all) > maxDirectory {
-		return refusal(statusTooLarge), nil
+		return pipe.Refusal(pipe.StatusTooLarge), nil
 	}
-	answer := encodeEntries(all)
+	answer := pipe.EncodeEntries(all)
 	if !s.afford(int64(len(answer))) {
-		return refusal(statusBudget), nil
+		return pipe.Refusal(pipe.StatusBudget), nil
 	}
 	return answer, nil
 }
 
 func (s *server) blob(ctx context.Context, question []byte) ([]byte, error) {
-	d := decoder{b: question}
-	h, most := d.hash(), d.uint()
-	if err := d.done(); err != nil {
+	q, err := pipe.DecodeAskBlob(question)
+	if err != nil {
 		return nil, err
 	}
 	if !s.afford(0) {
-		return refusal(statusBudget), nil
+		return pipe.Refusal(pipe.StatusBudget), nil
 	}
-	b, err := s.tree.Blob(ctx, h, int64(min(most, maxFile)))
+	b, err := s.tree.Blob(ctx, q.File, int64(min(q.Most, maxFile)))
 	if errors.Is(err, unit.ErrTooLarge) {
-		return refusal(statusTooLarge), nil
+		return pipe.Refusal(pipe.StatusTooLarge), nil
 	}
 	if err != nil {
 		return s.failed(err), nil
 	}
 	if !s.afford(int64(len(b))) {
-		return refusal(statusBudget), nil
+		return pipe.Refusal(pipe.StatusBudget), nil
 	}
-	var e encoder
-	e.uint(uint64(statusOK))
-	e.bytes(b)
-	return e.b, nil
+	return pipe.EncodeBlob(b), nil
 }
 
 // afford counts an object, or its bytes once they are known.
@@ -115,11 +112,5 @@ func (s *server) failed(err error) []byte {
 	if s.err == nil {
 		s.err = err
 	}
-	return refusal(statusFailed)
-}
-
-func refusal(s status) []byte {
-	var e encoder
-	e.uint(uint64(s))
-	return e.b
+	return pipe.Refusal(pipe.StatusFailed)
 }

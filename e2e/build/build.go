@@ -25,13 +25,14 @@ const (
 	TestCluster Program = "testcluster"
 	Kubectl     Program = "kubectl"
 	Agent       Program = "capstan-agent"
+	Render      Program = "capstan-render" // the agent's worker: it must lie beside it
 	Hub         Program = "capstan-hub"
 	CLI         Program = "capstan"
 	Kustomize   Program = "kustomize"
 )
 
 // All lists every program that a demo or a scenario runs.
-var All = []Program{TestCluster, Kubectl, Agent, Hub, CLI}
+var All = []Program{TestCluster, Kubectl, Agent, Render, Hub, CLI}
 
 type recipe struct {
 	dir     string // below the checkout
@@ -51,6 +52,8 @@ func (p Program) recipe() recipe {
 		return recipe{dir: "e2e", pkg: "k8s.io/kubernetes/cmd/kubectl", ldflags: kubernetesFlags()}
 	case Agent:
 		return recipe{dir: ".", pkg: "./agent/cmd/capstan-agent", ldflags: "-s -w"}
+	case Render:
+		return recipe{dir: ".", pkg: "./agent/cmd/capstan-render", ldflags: "-s -w"}
 	case Hub:
 		return recipe{dir: ".", pkg: "./hub/cmd/capstan-hub", ldflags: "-s -w"}
 	case CLI:

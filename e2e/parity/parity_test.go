@@ -64,7 +64,7 @@ func run(ctx context.Context, dir, program string, args ...string) (string, erro
 }
 
 func TestTheAgentRendersWhatKustomizePrints(t *testing.T) {
-	programs, err := build.MakeAll(t.Context(), nil, build.Agent, build.Kustomize)
+	programs, err := build.MakeAll(t.Context(), nil, build.Agent, build.Render, build.Kustomize)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/capstan-gitops/capstan/agent"
-	"github.com/capstan-gitops/capstan/agent/render"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -24,13 +23,6 @@ import (
 var version = "dev"
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == render.WorkerArg {
-		if err := render.WorkerMain(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "render worker:", err)
-			os.Exit(1)
-		}
-		return
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newCommand().ExecuteContext(ctx); err != nil {

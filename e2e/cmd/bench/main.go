@@ -67,7 +67,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("building; the first time takes some minutes")
-	programs, err := build.MakeAll(ctx, nil, build.TestCluster, build.Kubectl, build.Agent, build.Hub, build.CLI)
+	programs, err := build.MakeAll(ctx, nil, build.TestCluster, build.Kubectl, build.Agent, build.Render, build.Hub, build.CLI)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package render
+package pipe
 
 import (
 	"bytes"
@@ -8,25 +8,28 @@ import (
 	"io"
 )
 
-// kind says what a frame's body is.
-type kind byte
+// Kind says what a frame's body is.
+type Kind byte
 
+// Who sends each, and what it holds.
 const (
-	kindSetup   kind = iota + 1 // parent: limits, once
-	kindHello                   // worker: what it is confined by, once
-	kindJob                     // parent: render this
-	kindAskTree                 // worker: a directory's hash
-	kindAskBlob                 // worker: a file's hash, and the most it takes
-	kindAnswer                  // parent: what was asked for
-	kindOutcome                 // worker: objects, or what is wrong
+	KindSetup   Kind = iota + 1 // parent: limits, once
+	KindHello                   // worker: what it is confined by, once
+	KindJob                     // parent: render this
+	KindAskTree                 // worker: a directory's hash
+	KindAskBlob                 // worker: a file's hash, and the most it takes
+	KindAnswer                  // parent: what was asked for
+	KindOutcome                 // worker: objects, or what is wrong
 )
 
 // maxFrame bounds a frame, and so what one side can make the other keep.
 const maxFrame = 64 << 20
 
-var errFrame = errors.New("malformed frame")
+// ErrFrame is in every error about a frame that is not as it must be.
+var ErrFrame = errors.New("malformed frame")
 
-func writeFrame(w io.Writer, k kind, body []byte) error {
+// WriteFrame writes one frame.
+func WriteFrame(w io.Writer, k Kind, body []byte) error {
 	if len(body) > maxFrame {
 		return fmt.Errorf("frame of %d bytes is over the limit of %d", len(body), maxFrame)
 	}
@@ -37,25 +40,25 @@ func writeFrame(w io.Writer, k kind, body []byte) error {
 	return err
 }
 
-// readFrame fails with io.EOF only between frames. A length is believed as far
+// ReadFrame reads one. It fails with io.EOF only between frames. A length is believed as far
 // as bytes follow it.
-func readFrame(r io.Reader) (kind, []byte, error) {
+func ReadFrame(r io.Reader) (Kind, []byte, error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
 	}
 	n := int64(binary.BigEndian.Uint32(head[:]))
 	if n > maxFrame {
-		return 0, nil, fmt.Errorf("%w: %d bytes", errFrame, n)
+		return 0, nil, fmt.Errorf("%w: %d bytes", ErrFrame, n)
 	}
 	if n <= 64<<10 {
 		body := make([]byte, n)
 		_, err := io.ReadFull(r, body)
-		return kind(head[4]), body, noEOF(err)
+		return Kind(head[4]), body, noEOF(err)
 	}
 	var body bytes.Buffer
 	_, err := io.CopyN(&body, r, n)
-	return kind(head[4]), body.Bytes(), noEOF(err)
+	return Kind(head[4]), body.Bytes(), noEOF(err)
 }
 
 func noEOF(err error) error {
@@ -93,7 +96,7 @@ type decoder struct {
 	err error
 }
 
-func (d *decoder) fail() { d.b, d.err = nil, errFrame }
+func (d *decoder) fail() { d.b, d.err = nil, ErrFrame }
 
 func (d *decoder) uint() uint64 {
 	n, size := binary.Uvarint(d.b)
@@ -155,7 +158,7 @@ func (d *decoder) strings() []string {
 // done tells whether the whole body was understood.
 func (d *decoder) done() error {
 	if d.err == nil && len(d.b) > 0 {
-		return fmt.Errorf("%w: %d bytes too many", errFrame, len(d.b))
+		return fmt.Errorf("%w: %d bytes too many", ErrFrame, len(d.b))
 	}
 	return d.err
 }

@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-package render_test
+package worker_test
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/capstan-gitops/capstan/agent/render"
+	"github.com/capstan-gitops/capstan/agent/render/worker"
 )
 
 const probeArg = "probe-confinement"
 
 // probe tries what a worker must not be able to do, on several threads.
 func probe() {
-	if err := render.Confine(); err != nil {
+	if err := worker.Confine(); err != nil {
 		fmt.Println("confine:", err)
 		return
 	}
@@ -47,6 +47,14 @@ func probe() {
 		}
 	}
 	fmt.Println("probed")
+}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == probeArg {
+		probe()
+		return
+	}
+	os.Exit(m.Run())
 }
 
 func TestAWorkerMayNotReachAnythingButItsPipes(t *testing.T) {

@@ -1,4 +1,4 @@
-package render
+package worker
 
 import "github.com/capstan-gitops/capstan/agent/unit"
 

@@ -1,4 +1,4 @@
-package render
+package worker
 
 import (
 	"errors"
@@ -13,36 +13,41 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
 
+	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
-
-// version says what rendered: a read-set of another one does not hold. The
-// number after the slash is this package's own, raised when the same files come
-// to give other objects.
-const version = "kustomize v0.21.2/2"
 
 // command is the kustomize command whose library this is.
 const command = "v5.8.2"
 
+// failure is a render that went wrong through what the repository holds.
+type failure struct {
+	file, message, hint string
+	line                int
+}
+
+func (f *failure) Error() string { return f.message }
+
 // build renders one job. The error is one that ends the worker.
-func build(tree unit.Tree, network *noNetwork, j job) (outcome, error) {
-	o := outcome{reads: unit.ReadSet{Paths: map[string]unit.Read{}, Renderer: version}}
+func build(tree unit.Tree, network *noNetwork, j pipe.Job) (pipe.Outcome, error) {
+	o := pipe.Outcome{Reads: unit.ReadSet{Paths: map[string]unit.Read{}, Renderer: pipe.Version}}
 	network.refused.Store(nil)
 	var err error
-	if o.path, err = fillPath(j.path, facts{known: j.facts, reads: &o.reads}); err == nil {
-		f := &treeFS{tree: tree, root: j.root, reads: &o.reads}
-		o.objects, err = f.render(network, o.path, j.directory)
+	if o.Path, err = fillPath(j.Path, facts{known: j.Facts, reads: &o.Reads}); err == nil {
+		f := &treeFS{tree: tree, root: j.Root, reads: &o.Reads}
+		o.Objects, err = f.render(network, o.Path, j.Directory)
 		if f.broken != nil && !errors.Is(f.broken, errLost) {
-			return outcome{}, f.broken // the pipe
+			return pipe.Outcome{}, f.broken // the pipe
 		}
 	}
 	if err == nil {
 		return o, nil
 	}
-	if !errors.As(err, &o.failure) {
-		o.failure = &failure{message: err.Error()}
+	bad, ok := errors.AsType[*failure](err)
+	if !ok {
+		bad = &failure{message: err.Error()}
 	}
-	o.objects = nil
+	o.Objects, o.Failure = nil, &pipe.Failure{File: bad.file, Line: bad.line, Message: bad.message, Hint: bad.hint}
 	return o, nil
 }
 

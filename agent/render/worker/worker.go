@@ -1,4 +1,4 @@
-package render
+package worker
 
 import (
 	"bufio"
@@ -10,15 +10,13 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 
+	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
-// WorkerArg is the argument that makes the agent's binary a worker.
-const WorkerArg = "render-worker"
-
-// WorkerMain is a worker's whole life: it confines itself, then renders what it
+// Main is a worker's whole life: it confines itself, then renders what it
 // is asked to until in ends, which is when its parent wants it gone or is gone.
-func WorkerMain(in io.Reader, out io.Writer) error {
+func Main(in io.Reader, out io.Writer) error {
 	confined := confine()
 	os.Stdout = os.Stderr // what kustomize prints is no frame
 	debug.SetMaxStack(64 << 20)
@@ -26,25 +24,25 @@ func WorkerMain(in io.Reader, out io.Writer) error {
 
 	w := &worker{out: out, frames: make(chan frame)}
 	go w.read(bufio.NewReaderSize(in, 64<<10))
-	first, err := w.next(kindSetup)
+	first, err := w.next(pipe.KindSetup)
 	if err != nil {
 		return endOfInput(err)
 	}
-	s, err := decodeSetup(first)
+	s, err := pipe.DecodeSetup(first)
 	if err != nil {
 		return err
 	}
-	limitMemory(s.memory)
-	if err := writeFrame(out, kindHello, hello(confined)); err != nil {
+	limitMemory(s.Memory)
+	if err := pipe.WriteFrame(out, pipe.KindHello, hello(confined)); err != nil {
 		return err
 	}
 	w.tree = newRemoteTree(w)
 	for {
-		b, err := w.next(kindJob)
+		b, err := w.next(pipe.KindJob)
 		if err != nil {
 			return endOfInput(err)
 		}
-		j, err := decodeJob(b)
+		j, err := pipe.DecodeJob(b)
 		if err != nil {
 			return err
 		}
@@ -54,21 +52,19 @@ func WorkerMain(in io.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFrame(out, kindOutcome, o.encode()); err != nil {
+		if err := pipe.WriteFrame(out, pipe.KindOutcome, o.Encode()); err != nil {
 			return err
 		}
 	}
 }
 
-// hello says why the worker could not be confined, or nothing.
+// hello says what this is, and why it could not be confined if so.
 func hello(confined error) []byte {
-	var e encoder
+	h := pipe.Hello{Renderer: pipe.Version}
 	if confined != nil {
-		e.string(confined.Error())
-	} else {
-		e.string("")
+		h.Unconfined = confined.Error()
 	}
-	return e.b
+	return h.Encode()
 }
 
 // limitMemory makes the runtime try hard before the parent and the kernel do
@@ -87,7 +83,7 @@ func endOfInput(err error) error {
 }
 
 type frame struct {
-	kind kind
+	kind pipe.Kind
 	body []byte
 	err  error
 }
@@ -103,7 +99,7 @@ type worker struct {
 // nobody to work for, and kustomize can't be told to stop: the process ends.
 func (w *worker) read(in io.Reader) {
 	for {
-		k, body, err := readFrame(in)
+		k, body, err := pipe.ReadFrame(in)
 		if err != nil && w.busy.Load() {
 			os.Exit(1)
 		}
@@ -114,25 +110,20 @@ func (w *worker) read(in io.Reader) {
 	}
 }
 
-func (w *worker) next(want kind) ([]byte, error) {
+func (w *worker) next(want pipe.Kind) ([]byte, error) {
 	f := <-w.frames
 	if f.err == nil && f.kind != want {
-		f.err = fmt.Errorf("%w: kind %d where %d is due", errFrame, f.kind, want)
+		f.err = fmt.Errorf("%w: kind %d where %d is due", pipe.ErrFrame, f.kind, want)
 	}
 	return f.body, f.err
 }
 
 // ask sends a question to the parent and waits for the answer.
-func (w *worker) ask(k kind, question []byte) (*decoder, status, error) {
-	if err := writeFrame(w.out, k, question); err != nil {
-		return nil, 0, err
+func (w *worker) ask(k pipe.Kind, question []byte) ([]byte, error) {
+	if err := pipe.WriteFrame(w.out, k, question); err != nil {
+		return nil, err
 	}
-	b, err := w.next(kindAnswer)
-	if err != nil {
-		return nil, 0, err
-	}
-	d := &decoder{b: b}
-	return d, status(d.uint()), d.err
+	return w.next(pipe.KindAnswer)
 }
 
 // cacheBytes bounds what is kept between the renders of a burst: they share
@@ -171,25 +162,20 @@ func (t *remoteTree) Entries(_ context.Context, dir unit.Hash) ([]unit.TreeEntry
 	if e, ok := t.trees[dir]; ok {
 		return e, nil
 	}
-	var q encoder
-	q.bytes(dir[:])
-	d, s, err := t.w.ask(kindAskTree, q.b)
+	answer, err := t.w.ask(pipe.KindAskTree, pipe.AskTree{Dir: dir}.Encode())
 	if err != nil {
 		return nil, err
 	}
-	switch s {
-	case statusOK:
-	case statusBudget, statusTooLarge:
+	entries, s, err := pipe.DecodeEntries(answer)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == pipe.StatusBudget, s == pipe.StatusTooLarge:
 		return nil, errBudget
-	default:
+	case s != pipe.StatusOK:
 		return nil, errLost
 	}
-	size := len(d.b)
-	entries := d.entries()
-	if err := d.done(); err != nil {
-		return nil, err
-	}
-	t.room(2 * size)
+	t.room(2 * len(answer))
 	t.trees[dir] = entries
 	return entries, nil
 }
@@ -202,25 +188,20 @@ func (t *remoteTree) Blob(_ context.Context, file unit.Hash, max int64) ([]byte,
 		}
 		return b, nil
 	}
-	var q encoder
-	q.bytes(file[:])
-	q.uint(uint64(max))
-	d, s, err := t.w.ask(kindAskBlob, q.b)
+	answer, err := t.w.ask(pipe.KindAskBlob, pipe.AskBlob{File: file, Most: uint64(max)}.Encode())
 	if err != nil {
 		return nil, err
 	}
-	switch s {
-	case statusOK:
-	case statusTooLarge:
-		return nil, unit.ErrTooLarge
-	case statusBudget:
-		return nil, errBudget
-	default:
-		return nil, errLost
-	}
-	b := d.bytes()
-	if err := d.done(); err != nil {
+	b, s, err := pipe.DecodeBlob(answer)
+	switch {
+	case err != nil:
 		return nil, err
+	case s == pipe.StatusTooLarge:
+		return nil, unit.ErrTooLarge
+	case s == pipe.StatusBudget:
+		return nil, errBudget
+	case s != pipe.StatusOK:
+		return nil, errLost
 	}
 	t.room(len(b))
 	t.blobs[file] = b
