@@ -15,10 +15,11 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PROGRAMS := ./agent/cmd/capstan-agent ./agent/cmd/capstan-render ./hub/cmd/capstan-hub ./hub/cmd/capstan
 TOOLS    := bin/tools
 FUZZTIME ?= 20s
+FLEET    ?= 1000,5000,10000
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build capstan, capstan-hub, capstan-agent and capstan-render into bin/
@@ -45,6 +46,12 @@ bench: ## measure against a real control plane; table here, numbers in bench.jso
 	@mkdir -p e2e/.build
 	@cd e2e && go build -o .build/bench ./cmd/bench
 	@exec e2e/.build/bench
+
+.PHONY: bench-fleet
+bench-fleet: ## measure the hub with simulated agents (FLEET=1000,5000,10000)
+	@mkdir -p e2e/.build
+	@cd e2e && go build -o .build/bench-fleet ./cmd/bench-fleet
+	@exec e2e/.build/bench-fleet -agents $(FLEET)
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## format, layers and everything else that can be read off the source

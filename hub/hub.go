@@ -159,7 +159,8 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 	if err != nil {
 		return nil, nil, err
 	}
-	return desk.New(ctx, desk.Config{
+	from := time.Now()
+	people, spokes, err := desk.New(ctx, desk.Config{
 		Instance:  b.Instance(),
 		Intents:   s.Bucket(store.Intent),
 		Statuses:  s.Bucket(store.Status),
@@ -171,6 +172,11 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 		Link:      b,
 		Log:       cfg.Log,
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Log.InfoContext(ctx, "read the state", "seconds", time.Since(from).Seconds())
+	return people, spokes, nil
 }
 
 // front is the side people see.

@@ -153,6 +153,7 @@ func (s *session) post(ctx context.Context) error {
 		}
 		if err == nil && l == nil {
 			complete = line
+			s.whole.Store(s.line.Load() == line)
 		}
 		if errors.Is(err, fleet.ErrInvalid) && l != nil {
 			// The hub will not take it, now or later: the rest is not to wait for it.

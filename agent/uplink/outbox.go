@@ -65,6 +65,12 @@ func (o *outbox) refill(collect func() []fleet.AppStatus) {
 	o.touched = nil
 }
 
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.order) == 0
+}
+
 // next returns the letter that has waited longest and leaves it in.
 func (o *outbox) next() (fleet.AppName, *letter) {
 	o.mu.Lock()

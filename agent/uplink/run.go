@@ -178,6 +178,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // raise makes the epoch higher than it was, and than what the hub has seen.
 func (s *session) raise(ctx context.Context, seen uint64) error {
 	s.said = false
+	s.whole.Store(false)
 	return s.retry(ctx, "can't raise the agent's epoch", func() error {
 		return s.change(ctx, func(k *Kept) { k.Epoch = max(k.Epoch, seen) + 1 })
 	})
@@ -203,7 +204,7 @@ func (s *session) join(ctx context.Context) error {
 func (s *session) dial(ctx context.Context) (nc *nats.Conn, err error) {
 	s.line.Store(1)
 	err = s.retry(ctx, "can't connect to the hub", func() error {
-		nc, err = s.connect(ctx, func() { signal(s.kick) }, func() { s.line.Add(1); s.hung.up() })
+		nc, err = s.connect(ctx, func() { signal(s.kick) }, func() { s.line.Add(1); s.whole.Store(false); s.hung.up() })
 		if err != nil {
 			return dialError(refusedError(err))
 		}

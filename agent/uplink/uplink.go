@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nkeys"
@@ -93,6 +94,9 @@ type Uplink struct {
 	vault Vault
 	token *wire.JoinToken
 	out   *outbox
+
+	// whole: on the connection there is, the hub has acknowledged all there was.
+	whole atomic.Bool
 
 	saving sync.Mutex // one change at a time
 	mu     sync.Mutex
@@ -195,6 +199,9 @@ func (u *Uplink) state() Kept {
 // HasHub tells whether there is a hub to connect to: a join token, or
 // credentials kept from before.
 func (u *Uplink) HasHub() bool { return u.token != nil || u.state().JWT != "" }
+
+// Settled tells whether the hub has acknowledged all that there is to say.
+func (u *Uplink) Settled() bool { return u.whole.Load() && u.out.empty() }
 
 // SignPlan signs a plan with the agent's key. It needs no hub.
 func (u *Uplink) SignPlan(p fleet.Plan) (fleet.SignedPlan, error) {

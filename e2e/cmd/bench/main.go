@@ -7,11 +7,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -24,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/capstan-gitops/capstan/e2e/build"
+	"github.com/capstan-gitops/capstan/e2e/gauge"
 )
 
 func main() {
@@ -80,27 +78,5 @@ func run(ctx context.Context) error {
 		entries = append(entries, e)
 	}
 	printTable(os.Stdout, entries)
-	return writeSection(filepath.Join(build.Root(), "bench.json"), "apply", entries)
-}
-
-// writeSection replaces one section of bench.json and leaves the others.
-func writeSection(file, name string, section any) error {
-	all := map[string]json.RawMessage{}
-	old, err := os.ReadFile(file)
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(old, &all); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	if all[name], err = json.Marshal(section); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(b, '\n'), 0o644)
+	return gauge.WriteSection(filepath.Join(build.Root(), "bench.json"), "apply", entries)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/e2e/build"
 	"github.com/capstan-gitops/capstan/e2e/cluster"
+	"github.com/capstan-gitops/capstan/e2e/gauge"
 	"github.com/capstan-gitops/capstan/e2e/stage"
 )
 
@@ -122,7 +123,7 @@ func (b *bench) cold(ctx context.Context) error {
 	defer stop()
 	var p peaks
 	go p.watch(wctx, b.pid())
-	cpuBefore := cpuSeconds(b.pid())
+	cpuBefore := gauge.CPU(b.pid())
 	start := time.Now()
 	if _, err := b.stage.Fleet.Push(ctx, "Bring all apps", monorepo(b.apps)); err != nil {
 		return err
@@ -141,9 +142,9 @@ func (b *bench) cold(ctx context.Context) error {
 	if err := b.quiet(ctx); err != nil {
 		return err
 	}
-	b.out.CPUS.Cold = cpuSeconds(b.pid()) - cpuBefore
+	b.out.CPUS.Cold = gauge.CPU(b.pid()) - cpuBefore
 	b.out.RSSMiB.WorkerPeak = p.largestWorker()
-	b.out.RSSMiB.Peak = memory(b.pid(), "VmHWM")
+	b.out.RSSMiB.Peak = gauge.Memory(b.pid(), gauge.Peak)
 	return nil
 }
 
@@ -208,7 +209,7 @@ func (b *bench) commits(ctx context.Context) error {
 			b.out.OneCommit.Requests, b.out.OneCommit.Which = len(all), describe(all)
 		}
 	}
-	b.out.OneCommit.P50S = percentile(took, 0.5)
+	b.out.OneCommit.P50S = gauge.Percentile(took, 0.5)
 	return nil
 }
 
@@ -231,15 +232,15 @@ func (b *bench) rendered() (int, error) {
 }
 
 func (b *bench) idle(ctx context.Context) error {
-	from, cpuBefore := time.Now(), cpuSeconds(b.pid())
+	from, cpuBefore := time.Now(), gauge.CPU(b.pid())
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(b.o.idle):
 	}
 	minutes := b.o.idle.Minutes()
-	b.out.RSSMiB.Idle = memory(b.pid(), "VmRSS")
-	b.out.CPUS.IdlePerMin = (cpuSeconds(b.pid()) - cpuBefore) / minutes
+	b.out.RSSMiB.Idle = gauge.Memory(b.pid(), gauge.Resident)
+	b.out.CPUS.IdlePerMin = (gauge.CPU(b.pid()) - cpuBefore) / minutes
 	all, err := b.spoke.Cluster.Requests(agentUser, from)
 	if err != nil {
 		return err
@@ -267,7 +268,7 @@ func (b *bench) drift(ctx context.Context) error {
 			return err
 		}
 	}
-	b.out.Drift = drift{P50S: percentile(took, 0.5), P99S: percentile(took, 0.99)}
+	b.out.Drift = drift{P50S: gauge.Percentile(took, 0.5), P99S: gauge.Percentile(took, 0.99)}
 	return nil
 }
 

@@ -9,38 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/capstan-gitops/capstan/e2e/gauge"
 )
-
-// memory of a process, in MiB: field is VmRSS (now) or VmHWM (the most so far).
-func memory(pid int, field string) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0 // it has ended
-	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, field+":"); ok {
-			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kib / 1024
-		}
-	}
-	return 0
-}
-
-// cpuSeconds a process has used, with its children that have ended.
-func cpuSeconds(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	ticks := 0.0
-	for _, i := range []int{11, 12, 13, 14} { // utime stime cutime cstime
-		t, _ := strconv.ParseFloat(fields[i], 64)
-		ticks += t
-	}
-	return ticks / 100
-}
 
 // children of a process.
 func children(pid int) []int {
@@ -69,7 +40,7 @@ type peaks struct {
 func (p *peaks) watch(ctx context.Context, pid int) {
 	for ctx.Err() == nil {
 		for _, c := range children(pid) {
-			if m := memory(c, "VmHWM"); m > 0 {
+			if m := gauge.Memory(c, gauge.Peak); m > 0 {
 				p.mu.Lock()
 				p.worker = max(p.worker, m)
 				p.mu.Unlock()

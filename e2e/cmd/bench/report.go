@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
-	"time"
 )
 
 // entry is one size's numbers, as bench.json has them.
@@ -71,13 +69,4 @@ func printTable(w io.Writer, entries []entry) {
 		fmt.Fprintf(t, "agent's CPU, cold / idle\t%.2f / %.3f\ts / s per minute\n\n", e.CPUS.Cold, e.CPUS.IdlePerMin)
 	}
 	_ = t.Flush() // a table that can't be printed is no reason to lose the numbers
-}
-
-func percentile(all []time.Duration, p float64) float64 {
-	if len(all) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(all))
-	i := int(p*float64(len(sorted)-1) + 0.5)
-	return sorted[i].Seconds()
 }
