@@ -21,6 +21,7 @@ import (
 	"github.com/capstan-gitops/capstan/hub/api"
 	"github.com/capstan-gitops/capstan/hub/broker"
 	"github.com/capstan-gitops/capstan/hub/desk"
+	"github.com/capstan-gitops/capstan/hub/hooks"
 	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/hub/view"
 	"github.com/capstan-gitops/capstan/hub/web"
@@ -46,6 +47,8 @@ type Config struct {
 	NATSCA     string // what agents are told to trust; empty: NATSCert
 
 	TokenFile string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
+
+	HookSecretsFile string // of the forges' webhooks; empty: none are taken
 
 	Log *slog.Logger
 	// Started is called once everybody is let in. Nil: nobody is told.
@@ -246,7 +249,12 @@ func (f *front) handler(cfg Config, d *desk.Desk, tokens *api.TokenFile) (http.H
 		say(w, http.StatusOK, "ok")
 	})
 	mux.Handle("/api/", calls)
-	mux.Handle("/hooks/", calls)
+	mux.Handle("/hooks/git", calls)
+	forges, err := openHooks(cfg, d)
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle(hooks.Prefix, forges)
 	mux.Handle("/", pages)
 	return mux, nil
 }

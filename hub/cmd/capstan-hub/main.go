@@ -91,6 +91,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.NATSCert, "nats-tls-cert", "", "certificate file: agents then connect over TLS")
 	f.StringVar(&cfg.NATSKey, "nats-tls-key", "", "key file of that certificate")
 	f.StringVar(&cfg.NATSCA, "nats-ca", "", "certificates agents are told to trust (default the certificate itself)")
+	f.StringVar(&cfg.HookSecretsFile, "hook-secrets-file", "", "secrets of forges' webhooks, one a line: PROVIDER REPOSITORY SECRET; they call /hooks/PROVIDER (default none are taken)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
