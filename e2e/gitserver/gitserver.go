@@ -55,6 +55,8 @@ type Server struct {
 	unavailable atomic.Bool
 	refuse      atomic.Bool
 
+	fetches, received, sent atomic.Int64
+
 	pushing sync.Mutex // one push at a time, so that its refs can be told apart
 	pushed  atomic.Int64
 	hooks   hooks
@@ -134,6 +136,47 @@ func (s *Server) RefuseCredentials(yes bool) { s.refuse.Store(yes) }
 // LastPush is when the last push was through.
 func (s *Server) LastPush() time.Time { return time.Unix(0, s.pushed.Load()) }
 
+// Traffic is what those who read have caused so far.
+type Traffic struct {
+	Requests       int64
+	Received, Sent int64 // bytes of bodies, as the server sees them
+}
+
+// Traffic tells what was asked and answered so far, pushes left out.
+func (s *Server) Traffic() Traffic {
+	return Traffic{Requests: s.fetches.Load(), Received: s.received.Load(), Sent: s.sent.Load()}
+}
+
+// Since is what came after an earlier Traffic.
+func (t Traffic) Since(before Traffic) Traffic {
+	return Traffic{t.Requests - before.Requests, t.Received - before.Received, t.Sent - before.Sent}
+}
+
+// Bytes are those of both directions.
+func (t Traffic) Bytes() int64 { return t.Received + t.Sent }
+
+type countingBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (w countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
 // SetWebhook changes what is called after a push.
 func (s *Server) SetWebhook(w Webhook) { s.hooks.set(w) }
 
@@ -149,7 +192,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !isPush(r) {
-		s.backend(w, r)
+		s.fetches.Add(1)
+		r.Body = countingBody{r.Body, &s.received}
+		s.backend(countingWriter{w, &s.sent}, r)
 		return
 	}
 	if !user.Write {

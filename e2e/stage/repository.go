@@ -66,6 +66,11 @@ func (s *Stage) RepositoryURL() string { return s.Git.URL(fleetName) }
 // gitSecret is a file with the reader's "username" or "password".
 func (s *Stage) gitSecret(name string) string { return filepath.Join(s.cfg.Dir, "git-reader", name) }
 
+// GitReader names the files with what an agent signs in with.
+func (s *Stage) GitReader() (usernameFile, passwordFile string) {
+	return s.gitSecret("username"), s.gitSecret("password")
+}
+
 func fleetContent() (map[string]string, error) {
 	files := make(map[string]string)
 	err := fs.WalkDir(fleetFiles, fleetName, func(path string, d fs.DirEntry, err error) error {

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type SpokeConfig struct {
 	Name          string
 	Labels        map[string]string // declared at the spoke
 	Assignable    []string          // keys the hub may assign
+	Root          string            // path its agent reads first; empty: the fleet's
 	NeedsApproval bool              // of every app, by the stage's approver
 	AuditLog      bool
 	Kubeconfig    string // an administrator's, for a cluster that is there already; empty: one is started
@@ -132,7 +134,7 @@ func (s *Stage) joinArgs(cfg SpokeConfig) []string {
 		args = append(args, "--assignable", key)
 	}
 	args = append(args,
-		"--repo", s.RepositoryURL(), "--path", fleetRoot, "--poll", pollInterval,
+		"--repo", s.RepositoryURL(), "--path", cmp.Or(cfg.Root, fleetRoot), "--poll", pollInterval,
 		"--git-username-file", s.gitSecret("username"), "--git-password-file", s.gitSecret("password"))
 	if cfg.NeedsApproval {
 		args = append(args, "--require-approval", "--approver", ApproverName, "--allowed-signers", s.Approver.AllowedSigners)
@@ -170,6 +172,9 @@ func (p *Spoke) AgentLog() string { return p.spec.Log }
 
 // Agent is the running agent.
 func (p *Spoke) Agent() *process.Process { return p.agent }
+
+// StopAgent ends the agent, as the node it runs on would.
+func (p *Spoke) StopAgent() error { return terminate(p.agent) }
 
 // Uninstall takes what Join applied off the cluster again.
 func (s *Stage) Uninstall(ctx context.Context, name string) error {

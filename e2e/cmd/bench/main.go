@@ -1,8 +1,9 @@
 // Command bench measures the agent against one real control plane, beside a
 // floor measured in the same run: plain client-go sending the same objects. It
-// prints a table and writes its section of bench.json.
+// prints a table and writes its sections of bench.json.
 //
 //	go run ./cmd/bench -apps 100,500
+//	go run ./cmd/bench -section source
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,10 +38,12 @@ func main() {
 
 // options are what one run measures.
 type options struct {
-	sizes  []int
-	idle   time.Duration
-	rounds int // of the one-app commit and of the drift repair
-	keep   string
+	section string // "": all of them
+	sizes   []int
+	idle    time.Duration
+	rounds  int // of the one-app commit and of the drift repair
+	keep    string
+	source  sourceOptions
 }
 
 func parseOptions() (options, error) {
@@ -48,7 +52,16 @@ func parseOptions() (options, error) {
 	flag.DurationVar(&o.idle, "idle", 2*time.Minute, "how long to watch an idle agent")
 	flag.IntVar(&o.rounds, "rounds", 10, "one-app commits, and drift repairs")
 	flag.StringVar(&o.keep, "dir", "", "work here and keep it, instead of in a temporary directory")
+	flag.StringVar(&o.section, "section", "", "measure this one alone: apply or source")
+	flag.IntVar(&o.source.apps, "source-apps", 1000, "how many apps the monorepo of section source has, 20 files each")
+	flag.DurationVar(&o.source.settle, "source-settle", 30*time.Second, "how long after a sync memory is looked at")
 	flag.Parse()
+	if !slices.Contains([]string{"", sectionApply, sectionSource}, o.section) {
+		return o, fmt.Errorf("-section: %q is neither %s nor %s", o.section, sectionApply, sectionSource)
+	}
+	if o.source.apps < fewApps {
+		return o, fmt.Errorf("-source-apps: %d is less than the %d that one cluster uses", o.source.apps, fewApps)
+	}
 	for s := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil || n < 1 {
@@ -69,6 +82,28 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The agent tells at this level what it renders.
+	if err := os.Setenv("CAPSTAN_AGENT_LOG_LEVEL", "debug"); err != nil {
+		return err
+	}
+	if o.section != sectionSource {
+		if err := runApply(ctx, o, programs); err != nil {
+			return err
+		}
+	}
+	if o.section != sectionApply {
+		return runSource(ctx, o, programs)
+	}
+	return nil
+}
+
+// The sections of bench.json.
+const (
+	sectionApply  = "apply"
+	sectionSource = "source"
+)
+
+func runApply(ctx context.Context, o options, programs map[build.Program]string) error {
 	var entries []entry
 	for _, n := range o.sizes {
 		e, err := measure(ctx, o, programs, n)
@@ -78,5 +113,5 @@ func run(ctx context.Context) error {
 		entries = append(entries, e)
 	}
 	printTable(os.Stdout, entries)
-	return gauge.WriteSection(filepath.Join(build.Root(), "bench.json"), "apply", entries)
+	return gauge.WriteSection(filepath.Join(build.Root(), "bench.json"), sectionApply, entries)
 }

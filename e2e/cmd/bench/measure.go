@@ -43,10 +43,6 @@ func measure(ctx context.Context, o options, programs map[build.Program]string, 
 		}
 		defer os.RemoveAll(dir)
 	}
-	// The agent tells at this level what it renders.
-	if err := os.Setenv("CAPSTAN_AGENT_LOG_LEVEL", "debug"); err != nil {
-		return entry{}, err
-	}
 	s, err := stage.New(stage.Config{Dir: filepath.Join(dir, fmt.Sprint(apps)), Programs: programs})
 	if err != nil {
 		return entry{}, err

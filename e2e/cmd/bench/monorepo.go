@@ -29,12 +29,7 @@ func monorepo(n int) map[string]string {
 	for i := range n {
 		name := appName(i)
 		root = append(root, name+".yaml")
-		files["clusters/fleet/"+name+".yaml"] = fmt.Sprintf(`apiVersion: capstan.dev/v1alpha1
-kind: App
-metadata: {name: %s, namespace: capstan-system}
-spec:
-  source: {path: apps/%[1]s/overlays/bench}
-`, name)
+		files["clusters/fleet/"+name+".yaml"] = appObject(name)
 		base := "apps/" + name + "/base/"
 		files[base+"kustomization.yaml"] = "resources: [deployment.yaml, service.yaml, configmap.yaml, serviceaccount.yaml]\n"
 		for kind, text := range baseObjects(name) {
@@ -44,6 +39,15 @@ spec:
 	}
 	files["clusters/fleet/kustomization.yaml"] = "resources:\n- " + strings.Join(root, "\n- ") + "\n"
 	return files
+}
+
+func appObject(name string) string {
+	return fmt.Sprintf(`apiVersion: capstan.dev/v1alpha1
+kind: App
+metadata: {name: %s, namespace: capstan-system}
+spec:
+  source: {path: apps/%[1]s/overlays/bench}
+`, name)
 }
 
 // overlay sets the value that a one-app commit changes.
