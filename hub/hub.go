@@ -40,11 +40,13 @@ type Config struct {
 	Listen  string // host:port of the API and the page
 	URL     string // of the hub as people reach it; empty: http:// and the address listened on
 
-	NATSListen string   // host:port for agents
-	NATSURLs   []string // as agents dial them; empty: the address listened on
-	NATSCert   string   // with NATSKey: TLS for agents
-	NATSKey    string
-	NATSCA     string // what agents are told to trust; empty: NATSCert
+	NATSListen   string   // host:port for agents
+	NATSWSListen string   // the same over WebSocket; empty: none
+	NATSURLs     []string // as agents dial them; empty: the addresses listened on
+	NATSTLS      string   // auto, on or off; empty: auto, which is on unless only this machine gets there
+	NATSCert     string   // with NATSKey: the certificate for agents; empty: of the hub's own CA
+	NATSKey      string
+	NATSCA       string // what agents are told to trust, or "system"; empty: NATSCert
 
 	TokenFile string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
 
@@ -60,6 +62,7 @@ type Addresses struct {
 	URL        string   // of the API and the page
 	NATSURLs   []string // of the agents' end
 	AdminToken string   // file with the administrator's token; empty: there is none
+	Plain      bool     // agents connect without TLS
 }
 
 // Validate checks what can be known before the start. The error is ErrInvalid.
@@ -70,29 +73,14 @@ func (c Config) Validate() error {
 	if c.URL != "" && !validURL(c.URL, "http", "https") {
 		return fleet.WithHint(fleet.Invalid("URL %q is not valid", c.URL), "write it as https://hub.example.com")
 	}
-	return c.validateNATS()
+	return c.broker().Validate()
 }
 
-func (c Config) validateNATS() error {
-	if (c.NATSCert == "") != (c.NATSKey == "") {
-		return fleet.Invalid("TLS for NATS needs both the certificate and the key")
+func (c Config) broker() broker.Config {
+	return broker.Config{
+		Dir: c.DataDir, Listen: c.NATSListen, WSListen: c.NATSWSListen, Advertise: c.NATSURLs,
+		TLS: broker.TLSMode(c.NATSTLS), CertFile: c.NATSCert, KeyFile: c.NATSKey, CAFile: c.NATSCA, Log: c.Log,
 	}
-	if c.NATSCA != "" && c.NATSCert == "" {
-		return fleet.Invalid("a CA for agents makes no sense without TLS for NATS")
-	}
-	for _, u := range c.NATSURLs {
-		if !validURL(u, "nats", "tls") {
-			return fleet.WithHint(fleet.Invalid("NATS URL %q is not valid", u), "write it as nats://host:4222, or tls://host:4222")
-		}
-	}
-	host, _, err := net.SplitHostPort(c.NATSListen)
-	if err != nil {
-		return fleet.Invalid("NATS address %q: %w", c.NATSListen, err)
-	}
-	if ip := net.ParseIP(host); len(c.NATSURLs) == 0 && (host == "" || ip != nil && ip.IsUnspecified()) {
-		return fleet.WithHint(fleet.Invalid("agents can't dial %q", c.NATSListen), "say how agents reach this hub with --nats-url")
-	}
-	return nil
 }
 
 // validURL takes an absolute URL of one of the schemes, without a credential.
@@ -117,10 +105,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer unlock()
-	b, err := broker.Open(broker.Config{
-		Dir: cfg.DataDir, Listen: cfg.NATSListen, Advertise: cfg.NATSURLs,
-		CertFile: cfg.NATSCert, KeyFile: cfg.NATSKey, CAFile: cfg.NATSCA, Log: cfg.Log,
-	})
+	b, err := broker.Open(cfg.broker())
 	if err != nil {
 		return err
 	}
@@ -139,7 +124,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	urls, _ := b.Address()
 	if cfg.Started != nil {
-		cfg.Started(Addresses{URL: front.url, NATSURLs: urls, AdminToken: front.adminToken})
+		cfg.Started(Addresses{URL: front.url, NATSURLs: urls, AdminToken: front.adminToken, Plain: !b.Secure()})
 	}
 	// What was last heard is written down after nobody asks any more.
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -131,7 +131,6 @@ func (s *session) renew(ctx context.Context) error {
 
 // post sends what waits in the outbox, one report in flight.
 func (s *session) post(ctx context.Context) error {
-	var seq uint64
 	var complete int64 // the line on which all has been sent
 	pause := firstPause
 	for {
@@ -145,9 +144,9 @@ func (s *session) post(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		seq++
+		s.seq++
 		epoch := s.state().Epoch
-		err := s.send(ctx, epoch, seq, app, l)
+		err := s.send(ctx, epoch, s.seq, app, l)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

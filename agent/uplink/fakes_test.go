@@ -130,6 +130,10 @@ type fakeHub struct {
 	nc  *nats.Conn
 	key nkeys.KeyPair
 
+	options func(*server.Options) // nil: as they are
+	urls    func() []string       // nil: where the server says it is
+	ca      string
+
 	mu       sync.Mutex
 	port     int
 	instance string
@@ -149,13 +153,16 @@ type fakeHub struct {
 	unanswered int
 }
 
-func newHub(t *testing.T) *fakeHub {
+func newHub(t *testing.T) *fakeHub { return newHubWith(t, func(*fakeHub) {}) }
+
+func newHubWith(t *testing.T, set func(*fakeHub)) *fakeHub {
 	t.Helper()
 	kp, err := nkeys.CreateAccount()
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &fakeHub{t: t, key: kp, port: server.RANDOM_PORT, instance: "hub1", life: time.Hour, refuse: map[string]error{}, statuses: map[string]string{}}
+	set(h)
 	h.up()
 	t.Cleanup(h.down)
 	return h
@@ -163,7 +170,11 @@ func newHub(t *testing.T) *fakeHub {
 
 func (h *fakeHub) up() {
 	h.t.Helper()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: h.port, NoLog: true, NoSigs: true})
+	o := &server.Options{Host: "127.0.0.1", Port: h.port, NoLog: true, NoSigs: true}
+	if h.options != nil {
+		h.options(o)
+	}
+	srv, err := server.NewServer(o)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -373,7 +384,11 @@ func (h *fakeHub) token(join string) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	s, err := wire.JoinToken{URLs: []string{h.srv.ClientURL()}, Cluster: "dev", Join: join, Instance: h.instance, JWT: h.credential(pub), Seed: string(seed)}.Encode()
+	urls := []string{h.srv.ClientURL()}
+	if h.urls != nil {
+		urls = h.urls()
+	}
+	s, err := wire.JoinToken{URLs: urls, CA: h.ca, Cluster: "dev", Join: join, Instance: h.instance, JWT: h.credential(pub), Seed: string(seed)}.Encode()
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -389,7 +404,16 @@ func run(t *testing.T, token string, s uplink.Spoke, v uplink.Vault) (*uplink.Up
 
 func open(t *testing.T, token string, s uplink.Spoke, v uplink.Vault) *uplink.Uplink {
 	t.Helper()
-	u, err := uplink.New(uplink.Config{Token: token, Cluster: "dev", HeartbeatEvery: 30 * time.Millisecond, Log: slog.New(secretsGuard{t})}, s, v)
+	return openWith(t, uplink.Config{Token: token}, s, v)
+}
+
+func openWith(t *testing.T, cfg uplink.Config, s uplink.Spoke, v uplink.Vault) *uplink.Uplink {
+	t.Helper()
+	cfg.Cluster, cfg.HeartbeatEvery = "dev", 30*time.Millisecond
+	if cfg.Log == nil {
+		cfg.Log = slog.New(secretsGuard{t: t})
+	}
+	u, err := uplink.New(cfg, s, v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +435,10 @@ func begin(t *testing.T, u *uplink.Uplink) func() error {
 }
 
 // secretsGuard fails a test whose log holds a seed or a credential.
-type secretsGuard struct{ t *testing.T }
+type secretsGuard struct {
+	t    *testing.T
+	said chan<- string // hears of every line; nil: nobody does
+}
 
 func (g secretsGuard) Enabled(context.Context, slog.Level) bool { return true }
 func (g secretsGuard) WithAttrs([]slog.Attr) slog.Handler       { return g }
@@ -421,6 +448,10 @@ func (g secretsGuard) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
 	if strings.Contains(line, "SU") || strings.Contains(line, "eyJ") {
 		g.t.Errorf("a secret is in the log: %s", line)
+	}
+	select {
+	case g.said <- line:
+	default:
 	}
 	return nil
 }

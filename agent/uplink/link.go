@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
@@ -34,13 +32,19 @@ func reconnectDelay(attempts int) time.Duration {
 }
 
 // options are common to both identities: the join token's and the agent's.
-func (u *Uplink) options(inbox, ca string, user nats.Option) ([]nats.Option, error) {
+func (u *Uplink) options(w way, inbox, ca string, user nats.Option) ([]nats.Option, error) {
+	d := &dialer{}
+	if w.web {
+		d.proxy = u.cfg.Proxy
+	}
 	opts := []nats.Option{
 		user,
 		nats.Name("capstan-agent " + u.cfg.Cluster),
 		nats.CustomInboxPrefix(inbox),
 		nats.Timeout(dialWithin),
-		nats.SetCustomDialer(&dialer{}),
+		nats.SetCustomDialer(d),
+		nats.SkipHostLookup(),          // a proxy may know names that are not known here
+		nats.IgnoreDiscoveredServers(), // the hub is where the token says
 		nats.NoEcho(),
 	}
 	if ca != "" {
@@ -55,7 +59,7 @@ func (u *Uplink) options(inbox, ca string, user nats.Option) ([]nats.Option, err
 
 // connect dials as the agent. The connection then keeps itself up for ever,
 // also where it is refused: the hub may be back with its memory tomorrow.
-func (u *Uplink) connect(ctx context.Context, up, down func()) (*nats.Conn, error) {
+func (u *Uplink) connect(ctx context.Context, w way, up, down func()) (*nats.Conn, error) {
 	k := u.state()
 	user := nats.UserJWT(
 		func() (string, error) { return u.state().JWT, nil }, // a renewed one is used at the next connect
@@ -64,7 +68,7 @@ func (u *Uplink) connect(ctx context.Context, up, down func()) (*nats.Conn, erro
 			defer u.mu.Unlock()
 			return u.key.Sign(nonce)
 		})
-	opts, err := u.options(wire.Inbox(u.cfg.Cluster), k.CA, user)
+	opts, err := u.options(w, wire.Inbox(u.cfg.Cluster), k.CA, user)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +94,7 @@ func (u *Uplink) connect(ctx context.Context, up, down func()) (*nats.Conn, erro
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.WarnContext(ctx, "the link to the hub", errorAttrs(refusedError(err))...)
 		}))
-	return nats.Connect(strings.Join(k.URLs, ","), opts...)
+	return nats.Connect(w.String(), opts...)
 }
 
 // request sends a message and decodes the answer.
@@ -124,13 +128,9 @@ func (u *Uplink) enrol(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts, err := u.options(wire.JoinInbox(t.Join), t.CA, nats.UserJWT(func() (string, error) { return t.JWT, nil }, joiner.Sign))
+	nc, err := u.dialJoin(t, joiner)
 	if err != nil {
 		return err
-	}
-	nc, err := nats.Connect(strings.Join(t.URLs, ","), append(opts, nats.NoReconnect())...)
-	if err != nil {
-		return dialError(err)
 	}
 	defer nc.Close()
 	proof, err := key.Sign(wire.EnrolProof(t.Join, pub))
@@ -154,6 +154,24 @@ func (u *Uplink) enrol(ctx context.Context) error {
 		k.Seed, k.NextSeed, k.NextJoin = seed, "", ""
 		k.JWT, k.URLs, k.CA, k.Join, k.Instance = got.JWT, t.URLs, t.CA, t.Join, got.Instance
 	})
+}
+
+// dialJoin connects as the holder of a join token, whichever way works.
+func (u *Uplink) dialJoin(t *wire.JoinToken, joiner nkeys.KeyPair) (*nats.Conn, error) {
+	user := nats.UserJWT(func() (string, error) { return t.JWT, nil }, joiner.Sign)
+	var failed error
+	for _, w := range ways(t.URLs) {
+		opts, err := u.options(w, wire.JoinInbox(t.Join), t.CA, user)
+		if err != nil {
+			return nil, err
+		}
+		nc, err := nats.Connect(w.String(), append(opts, nats.NoReconnect())...)
+		if err == nil {
+			return nc, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, dialError(failed)
 }
 
 // seedFor returns the key to enrol with. One that was enrolled before may be
@@ -190,28 +208,4 @@ func refusedError(err error) error {
 			"the cluster may have been removed there, or was away for too long: join it anew with capstan join")
 	}
 	return err
-}
-
-// dialer closes the socket of the attempt before, which nats.go leaves to the
-// garbage collector when a handshake fails.
-type dialer struct {
-	mu   sync.Mutex
-	last net.Conn
-}
-
-// Dial implements nats.CustomDialer.
-func (d *dialer) Dial(network, address string) (net.Conn, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.last != nil {
-		_ = d.last.Close() // closed already, unless it leaked
-		d.last = nil
-	}
-	nd := net.Dialer{Timeout: dialWithin}
-	c, err := nd.DialContext(context.Background(), network, address) // the interface has no context
-	if err != nil {
-		return nil, err
-	}
-	d.last = c
-	return c, nil
 }

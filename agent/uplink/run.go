@@ -46,21 +46,34 @@ func (u *Uplink) Run(ctx context.Context) error {
 	if err := s.join(ctx); err != nil {
 		return ended(ctx, err)
 	}
+	for {
+		err := s.connected(ctx)
+		if !errors.Is(err, errStray) {
+			return ended(ctx, err)
+		}
+		u.cfg.Log.InfoContext(ctx, "trying every way to the hub anew")
+	}
+}
+
+// connected dials, and keeps the link up until ctx ends or the way that worked
+// has failed for long.
+func (s *session) connected(ctx context.Context) error {
 	nc, err := s.dial(ctx)
 	if err != nil {
-		return ended(ctx, err)
+		return err
 	}
 	defer nc.Close()
 	s.nc = nc
 	if err := s.subscribe(); err != nil {
-		return ended(ctx, err)
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.beat(ctx) })
 	g.Go(func() error { return s.post(ctx) })
 	g.Go(func() error { return s.heed(ctx) })
 	g.Go(func() error { return s.answer(ctx) })
-	return ended(ctx, g.Wait())
+	g.Go(func() error { return s.stray(ctx) })
+	return g.Wait()
 }
 
 // ended is what Run returns: that it was told to end is no error.
@@ -81,7 +94,8 @@ type session struct {
 	// takes none of an epoch it has not heard of.
 	line, greeted atomic.Int64
 	hung          hangup
-	said          bool // the hub has answered a heartbeat of this epoch; beat's own
+	said          bool   // the hub has answered a heartbeat of this epoch; beat's own
+	seq           uint64 // of the last report; post's own
 
 	intents chan fleet.Intent // the latest that was pushed
 	fetch   chan struct{}     // asks for the intent to be fetched
@@ -200,17 +214,32 @@ func (s *session) join(ctx context.Context) error {
 	})
 }
 
-// dial connects for the first time.
+// dial connects for the first time, whichever way works.
 func (s *session) dial(ctx context.Context) (nc *nats.Conn, err error) {
-	s.line.Store(1)
+	s.line.Add(1)
 	err = s.retry(ctx, "can't connect to the hub", func() error {
-		nc, err = s.connect(ctx, func() { signal(s.kick) }, func() { s.line.Add(1); s.whole.Store(false); s.hung.up() })
-		if err != nil {
-			return dialError(refusedError(err))
+		var failed error
+		all := ways(s.state().URLs)
+		if len(all) == 0 {
+			return fleet.WithHint(fleet.Invalid("no URL of the hub is kept here"), "join the cluster anew: capstan join "+s.cfg.Cluster)
 		}
-		return nil
+		for _, w := range all {
+			nc, err = s.connect(ctx, w, func() { signal(s.kick) }, s.lost)
+			if err == nil {
+				return nil
+			}
+			failed = errors.Join(failed, dialError(refusedError(err)))
+		}
+		return failed
 	})
 	return nc, err
+}
+
+// lost notes that the connection is gone.
+func (s *session) lost() {
+	s.line.Add(1)
+	s.whole.Store(false)
+	s.hung.up()
 }
 
 // subscribe listens before anything is asked: what is pushed meanwhile is not

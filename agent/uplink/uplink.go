@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,13 @@ type Config struct {
 	Token          string
 	Cluster        string
 	HeartbeatEvery time.Duration // 0: DefaultHeartbeat
-	Log            *slog.Logger
+	// Proxy tells which HTTP proxy a WebSocket goes through. Nil: what HTTPS_PROXY
+	// and NO_PROXY say.
+	Proxy func(*http.Request) (*url.URL, error)
+	// SwitchAfter is how long a link that was up may be down before the hub's
+	// other URLs are tried. 0: a minute.
+	SwitchAfter time.Duration
+	Log         *slog.Logger
 }
 
 // DefaultHeartbeat is how often an agent says that it lives.
@@ -119,6 +127,12 @@ func New(cfg Config, spoke Spoke, vault Vault) (*Uplink, error) {
 	}
 	if cfg.HeartbeatEvery < wire.MinInterval || cfg.HeartbeatEvery > wire.MaxInterval {
 		return nil, fleet.Invalid("a heartbeat every %s is not between %s and %s", cfg.HeartbeatEvery, wire.MinInterval, wire.MaxInterval)
+	}
+	if cfg.Proxy == nil {
+		cfg.Proxy = http.ProxyFromEnvironment
+	}
+	if cfg.SwitchAfter <= 0 {
+		cfg.SwitchAfter = switchAfter
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -71,7 +71,7 @@ func (r role) scope(key string) *jwt.UserScope {
 		s.Template.Pub.Deny.Add("$SYS.>", "$JS.>")
 		s.Template.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeInProcess}
 	} else {
-		s.Template.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeStandard}
+		s.Template.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket}
 	}
 	return s
 }

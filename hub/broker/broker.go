@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -49,10 +50,13 @@ type Desk interface {
 type Config struct {
 	Dir       string   // keys, revocations and JetStream's files
 	Listen    string   // host:port for agents; port 0: any
-	Advertise []string // URLs as agents dial them; empty: the address listened on
-	CertFile  string   // with KeyFile: TLS
+	WSListen  string   // the same for agents that come over WebSocket; empty: none can
+	Advertise []string // URLs as agents dial them; empty: the addresses listened on
+	TLS       TLSMode  // empty: TLSAuto
+	CertFile  string   // with KeyFile: the server's certificate; empty: of the hub's own CA
 	KeyFile   string
-	CAFile    string // what agents are told to trust; empty: CertFile
+	CAFile    string           // what agents are told to trust, or SystemCA; empty: CertFile
+	Now       func() time.Time // by which certificates end; nil: time.Now
 	Log       *slog.Logger
 }
 
@@ -64,7 +68,8 @@ type Broker struct {
 	claims   *claims
 	resolver *server.MemAccResolver
 	server   *server.Server
-	ca       string
+	identity identity
+	serving  atomic.Bool // agents are let in
 
 	agents  *nats.Conn // the hub in AGENTS
 	store   *nats.Conn // the hub in HUB
@@ -82,6 +87,12 @@ type Broker struct {
 func Open(cfg Config) (_ *Broker, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	b := &Broker{cfg: cfg, resolver: &server.MemAccResolver{}, gate: newGate()}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -128,17 +139,26 @@ func (b *Broker) JetStream() (jetstream.JetStream, error) { return jetstream.New
 // Address is where agents dial, and what they trust there.
 func (b *Broker) Address() (urls []string, ca string) {
 	if len(b.cfg.Advertise) > 0 {
-		return b.cfg.Advertise, b.ca
-	}
-	scheme := "nats"
-	if b.cfg.CertFile != "" {
-		scheme = "tls"
+		return b.cfg.Advertise, b.identity.trust()
 	}
 	if a, ok := b.server.Addr().(*net.TCPAddr); ok && a != nil {
-		return []string{scheme + "://" + a.String()}, b.ca
+		scheme := "nats"
+		if b.cfg.secure() {
+			scheme = "tls"
+		}
+		urls = append(urls, scheme+"://"+a.String())
+		if b.cfg.WSListen != "" {
+			urls = append(urls, b.WebSocketURL())
+		}
 	}
-	return nil, b.ca
+	return urls, b.identity.trust()
 }
+
+// WebSocketURL is where the WebSocket listener is, if there is one.
+func (b *Broker) WebSocketURL() string { return b.server.WebsocketURL() }
+
+// Secure tells whether agents connect over TLS.
+func (b *Broker) Secure() bool { return b.cfg.secure() }
 
 func (b *Broker) revokedPath() string { return filepath.Join(b.cfg.Dir, "revoked.json") }
 
@@ -185,25 +205,58 @@ func (b *Broker) options() (*server.Options, error) {
 		AccountResolver:       b.resolver,
 		SystemAccount:         b.claims.sys.Subject,
 	}
-	if b.cfg.CertFile == "" && b.cfg.KeyFile == "" {
-		return o, nil
+	if b.identity, err = openIdentity(b.cfg, b.instance); err != nil {
+		return nil, err
 	}
-	cert, err := tls.LoadX509KeyPair(b.cfg.CertFile, b.cfg.KeyFile)
+	if b.cfg.secure() {
+		o.TLSConfig, o.TLSTimeout = b.tls(), handshakeWithin.Seconds()
+	}
+	return o, b.webSocket(o)
+}
+
+// handshakeWithin bounds a TLS handshake; ten thousand may come at once.
+const handshakeWithin = 20 * time.Second
+
+// tls asks for the certificate anew at every handshake, so that one that was
+// renewed counts at once, and refuses those that come before the hub answers.
+func (b *Broker) tls() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if !b.serving.Load() {
+				return nil, errors.New("the hub is starting")
+			}
+			return b.identity.certificate()
+		},
+	}
+}
+
+// webSocket adds the listener for agents that get out over 443 alone. Unlike
+// the other, it listens from the start of the server: where something before
+// the hub ends TLS, an agent that comes in too early finds nobody who answers,
+// and asks again.
+func (b *Broker) webSocket(o *server.Options) error {
+	if b.cfg.WSListen == "" {
+		return nil
+	}
+	host, port, err := splitListen(b.cfg.WSListen)
 	if err != nil {
-		return nil, fmt.Errorf("TLS for NATS: %w", err)
+		return err
 	}
-	o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	o.TLSTimeout = 20
-	caFile := b.cfg.CAFile
-	if caFile == "" {
-		caFile = b.cfg.CertFile
-	}
-	ca, err := os.ReadFile(caFile)
+	// The server would only log that it can't.
+	var lc net.ListenConfig
+	l, err := lc.Listen(b.ctx, "tcp", b.cfg.WSListen)
 	if err != nil {
-		return nil, fmt.Errorf("CA for agents: %w", err)
+		return fleet.WithHint(fmt.Errorf("listen for agents over WebSocket: %w", err), "name another address with --nats-ws-listen")
 	}
-	b.ca = string(ca)
-	return o, nil
+	if err := l.Close(); err != nil {
+		return err
+	}
+	o.Websocket = server.WebsocketOpts{Host: host, Port: port, NoTLS: !b.cfg.secure(), SameOrigin: true, HandshakeTimeout: handshakeWithin}
+	if b.cfg.secure() {
+		o.Websocket.TLSConfig = b.tls()
+	}
+	return nil
 }
 
 // maxStore is what JetStream may take on disk; set, so that a start does not
@@ -258,6 +311,7 @@ func (b *Broker) Serve(desk Desk) error {
 	if err := b.subscribe(desk); err != nil {
 		return err
 	}
+	b.serving.Store(true)
 	listening := make(chan struct{})
 	go b.server.AcceptLoop(listening)
 	<-listening
@@ -265,7 +319,7 @@ func (b *Broker) Serve(desk Desk) error {
 		return fleet.WithHint(fmt.Errorf("can't listen for agents on %s", b.cfg.Listen), "is the address in use already?")
 	}
 	urls, _ := b.Address()
-	b.cfg.Log.Info("listening for agents", "listen", b.server.Addr().String(), "urls", urls, "tls", b.cfg.CertFile != "")
+	b.cfg.Log.Info("listening for agents", "listen", b.server.Addr().String(), "urls", urls, "tls", b.cfg.secure())
 	return nil
 }
 

@@ -56,9 +56,15 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
   capstan-hub --data-dir ./hub
   export CAPSTAN_HUB=http://127.0.0.1:8080 CAPSTAN_TOKEN=$(cat ./hub/admin.token)
 
-  # for a fleet, behind something that ends TLS for people
+  # for a fleet, behind something that ends TLS for people; agents trust a CA
+  # that the hub makes for itself
   capstan-hub --data-dir /var/lib/capstan --listen :8080 --url https://hub.example.com \
-    --nats-listen :4222 --nats-url tls://nats.example.com:4222 \
+    --nats-listen :4222 --nats-url tls://agents.example.com:4222
+
+  # with your own certificate, and for sites that let nothing but 443 out
+  capstan-hub --data-dir /var/lib/capstan --listen :8080 --url https://hub.example.com \
+    --nats-listen :4222 --nats-ws-listen :443 \
+    --nats-url tls://agents.example.com:4222,wss://agents.example.com \
     --nats-tls-cert nats.crt --nats-tls-key nats.key --nats-ca ca.crt`,
 		Version: version,
 		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
@@ -71,7 +77,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 				}
 				cfg.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: l}))
 			}
-			cfg.Started = func(a hub.Addresses) { greet(cmd, cfg, a) }
+			cfg.Started = func(a hub.Addresses) { greet(cmd, a) }
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(50) // measured: half the heap, no slower
 			}
@@ -87,10 +93,12 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.URL, "url", "", "URL of the hub as people reach it, for links")
 	f.StringVar(&cfg.TokenFile, "token-file", "", "API tokens, one a line: NAME ROLE sha256:HASH; roles are viewer, admin and hook (default DATA-DIR/tokens, with an administrator's)")
 	f.StringVar(&cfg.NATSListen, "nats-listen", "127.0.0.1:4222", "address for agents")
-	f.StringSliceVar(&cfg.NATSURLs, "nats-url", nil, "URL as agents dial it; several with commas (default the address listened on)")
-	f.StringVar(&cfg.NATSCert, "nats-tls-cert", "", "certificate file: agents then connect over TLS")
+	f.StringVar(&cfg.NATSWSListen, "nats-ws-listen", "", "address for agents that come over WebSocket (default none can)")
+	f.StringSliceVar(&cfg.NATSURLs, "nats-url", nil, "URL as agents dial it: tls://, wss:// or nats://; several with commas (default the addresses listened on)")
+	f.StringVar(&cfg.NATSTLS, "nats-tls", "auto", "whether agents connect over TLS: auto (unless only this machine gets there), on, or off")
+	f.StringVar(&cfg.NATSCert, "nats-tls-cert", "", "certificate file, read again when it changes (default the hub makes its own, with its own CA)")
 	f.StringVar(&cfg.NATSKey, "nats-tls-key", "", "key file of that certificate")
-	f.StringVar(&cfg.NATSCA, "nats-ca", "", "certificates agents are told to trust (default the certificate itself)")
+	f.StringVar(&cfg.NATSCA, "nats-ca", "", "file with the certificates agents are told to trust, or system for what theirs trusts (default the certificate itself)")
 	f.StringVar(&cfg.HookSecretsFile, "hook-secrets-file", "", "secrets of forges' webhooks, one a line: PROVIDER REPOSITORY SECRET; they call /hooks/PROVIDER (default none are taken)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -113,13 +121,13 @@ func fromEnv(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 }
 
 // greet tells a person what to do next; the log tells programs.
-func greet(cmd *cobra.Command, cfg hub.Config, a hub.Addresses) {
+func greet(cmd *cobra.Command, a hub.Addresses) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "capstan-hub %s is up: %s\n", version, a.URL)
 	if a.AdminToken != "" {
 		fmt.Fprintf(out, "  export CAPSTAN_HUB=%s CAPSTAN_TOKEN=$(cat %s)\n", a.URL, a.AdminToken)
 	}
-	if cfg.NATSCert == "" {
-		fmt.Fprintln(out, "  agents connect without TLS: see --nats-tls-cert")
+	if a.Plain {
+		fmt.Fprintln(out, "  agents connect without TLS: see --nats-tls")
 	}
 }

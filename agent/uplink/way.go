@@ -1,0 +1,176 @@
+package uplink
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// A way is a set of the hub's URLs that one connection can be kept up over.
+type way struct {
+	urls []string
+	web  bool // over WebSocket, and so through proxies
+}
+
+// ways sorts the hub's URLs: first those that NATS itself speaks at, which
+// cost less, then those over WebSocket. The client takes only one kind at a time.
+func ways(urls []string) []way {
+	var native, web []string
+	for _, u := range urls {
+		if strings.HasPrefix(u, "ws://") || strings.HasPrefix(u, "wss://") {
+			web = append(web, u)
+		} else {
+			native = append(native, u)
+		}
+	}
+	return slices.DeleteFunc([]way{{urls: native}, {urls: web, web: true}}, func(w way) bool { return len(w.urls) == 0 })
+}
+
+func (w way) String() string { return strings.Join(w.urls, ",") }
+
+// errStray: the link has been down for so long that another way is tried.
+var errStray = errors.New("the hub can't be reached this way")
+
+// switchAfter is how long a link that was up may be down before the hub's other
+// URLs are tried as well.
+const switchAfter = time.Minute
+
+// stray ends with errStray once the link has been down for long and there is
+// another way.
+func (s *session) stray(ctx context.Context) error {
+	if len(ways(s.state().URLs)) < 2 {
+		return nil
+	}
+	t := time.NewTicker(s.cfg.SwitchAfter / 4)
+	defer t.Stop()
+	up := time.Now()
+	for {
+		select {
+		case now := <-t.C:
+			if s.nc.IsConnected() {
+				up = now
+			} else if now.Sub(up) >= s.cfg.SwitchAfter {
+				return errStray
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// dialer opens the connection below NATS: straight, or for WebSocket through
+// the proxy that the environment names. It closes the socket of the attempt
+// before, which nats.go leaves to the garbage collector when a handshake fails.
+type dialer struct {
+	proxy func(*http.Request) (*url.URL, error) // nil: straight
+
+	mu   sync.Mutex
+	last net.Conn
+}
+
+// Dial implements nats.CustomDialer.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last != nil {
+		_ = d.last.Close() // closed already, unless it leaked
+		d.last = nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), dialWithin) // the interface has no context
+	defer cancel()
+	c, err := d.open(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.last = c
+	return c, nil
+}
+
+func (d *dialer) open(ctx context.Context, network, address string) (net.Conn, error) {
+	var straight net.Dialer
+	if d.proxy == nil {
+		return straight.DialContext(ctx, network, address)
+	}
+	through, err := d.proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: address}})
+	if err != nil {
+		return nil, fleet.Invalid("the environment's proxy can't be used: its URL is not valid")
+	}
+	if through == nil {
+		return straight.DialContext(ctx, network, address)
+	}
+	c, err := tunnel(ctx, through, address)
+	if err != nil {
+		return nil, fleet.WithHint(fmt.Errorf("through the proxy %s: %w", through.Host, err),
+			"the proxy comes from HTTPS_PROXY in the agent's environment; NO_PROXY names hosts that are reached without it")
+	}
+	return c, nil
+}
+
+// tunnel asks an HTTP proxy to pass a connection on.
+func tunnel(ctx context.Context, proxy *url.URL, address string) (_ net.Conn, err error) {
+	ports := map[string]string{"http": "80", "https": "443"}
+	port, known := ports[proxy.Scheme]
+	if !known {
+		return nil, fleet.Invalid("it is of kind %q, only http and https are known", proxy.Scheme)
+	}
+	if p := proxy.Port(); p != "" {
+		port = p
+	}
+	var straight net.Dialer
+	c, err := straight.DialContext(ctx, "tcp", net.JoinHostPort(proxy.Hostname(), port))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := c.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
+	}
+	if proxy.Scheme == "https" {
+		c = tls.Client(c, &tls.Config{ServerName: proxy.Hostname(), MinVersion: tls.VersionTLS12})
+	}
+	if err := connectVia(c, proxy.User, address); err != nil {
+		return nil, err
+	}
+	return c, c.SetDeadline(time.Time{})
+}
+
+func connectVia(c net.Conn, user *url.Userinfo, address string) error {
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: make(http.Header)}
+	if user != nil {
+		password, _ := user.Password()
+		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
+	}
+	if err := req.Write(c); err != nil {
+		return err
+	}
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, req)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	}
+	if r.Buffered() > 0 {
+		return errors.New("it says more than was asked")
+	}
+	return nil
+}
