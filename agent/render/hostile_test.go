@@ -34,6 +34,8 @@ func diamond(levels int) files {
 	return repo
 }
 
+// badRepo is one that somebody got wrong. What is written to do harm is in
+// agent/attack_test.go, in real Git.
 type badRepo struct {
 	name string
 	repo files
@@ -44,36 +46,12 @@ type badRepo struct {
 
 func kustomization(text string) files { return files{"a/kustomization.yaml": text} }
 
-var remotes = []badRepo{
-	{name: "a URL in resources", repo: kustomization("resources:\n- https://user:hunter2@evil.example/x.yaml\n"), want: []string{"a/kustomization.yaml:2", "evil.example", "remote"}, not: "hunter2"},
-	{name: "a git URL in resources", repo: kustomization("resources: ['git::https://evil.example/x']\n"), want: []string{"remote"}},
-	{name: "an scp address", repo: kustomization("resources: ['git@evil.example:x/y.git']\n"), want: []string{"remote"}},
-	{name: "a GitHub short form", repo: kustomization("resources: ['github.com/o/r?ref=main']\n"), want: []string{"remote"}},
-	{name: "a host that only kustomize knows", repo: kustomization("resources: ['ssh.evil.example//x/y']\n"), want: []string{"a/kustomization.yaml"}},
-	{name: "a URL in components", repo: kustomization("components: ['https://evil.example/x']\n"), want: []string{"remote"}},
-	{name: "a URL in a generator's files", repo: kustomization("configMapGenerator: [{name: x, files: ['http://169.254.169.254/latest/meta-data']}]\n"), want: []string{"169.254.169.254", "remote"}},
-	{name: "a URL after a key in a generator's files", repo: kustomization("secretGenerator: [{name: x, files: ['k=http://169.254.169.254/latest']}]\n"), want: []string{"169.254.169.254", "remote"}},
-	{name: "a URL in a patch's path", repo: kustomization("patches: [{path: 'https://evil.example/p'}]\n"), want: []string{"evil.example", "remote"}},
-	{name: "a URL in openapi", repo: kustomization("openapi: {path: 'https://evil.example/p'}\nconfigMapGenerator: [{name: x}]\n"), want: []string{"evil.example", "remote"}},
-	{name: "a URL in an inline transformer", repo: kustomization("configMapGenerator: [{name: x}]\ntransformers:\n- |-\n  apiVersion: builtin\n  kind: PatchTransformer\n  metadata: {name: p}\n  path: https://evil.example/p\n"), want: []string{"evil.example", "remote"}},
-}
-
 var programs = []badRepo{
 	{name: "a Helm chart", repo: kustomization("helmCharts: [{name: x, repo: 'https://charts.example'}]\n"), want: []string{"a/kustomization.yaml:1", "Helm"}},
 	{name: "a Helm generator", repo: kustomization("generators:\n- |-\n  apiVersion: builtin\n  kind: HelmChartInflationGenerator\n  metadata: {name: x}\n  name: x\n"), want: []string{"a/kustomization.yaml", "elm"}},
 	{name: "a plugin", repo: kustomization("generators:\n- |-\n  apiVersion: evil.example/v1\n  kind: Run\n  metadata: {name: x}\n"), want: []string{"a/kustomization.yaml", "plugins", "refused"}},
 	{name: "an exec function", repo: kustomization("generators:\n- |-\n  apiVersion: evil.example/v1\n  kind: Run\n  metadata:\n    name: x\n    annotations:\n      config.kubernetes.io/function: |\n        exec: {path: /bin/sh}\n"), want: []string{"a/kustomization.yaml", "refused"}},
 	{name: "a container function", repo: kustomization("generators:\n- |-\n  apiVersion: evil.example/v1\n  kind: Run\n  metadata:\n    name: x\n    annotations:\n      config.kubernetes.io/function: |\n        container: {image: evil}\n"), want: []string{"a/kustomization.yaml", "refused"}},
-}
-
-var bombs = []badRepo{
-	{name: "aliases of aliases", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": bomb(9, 10)}), want: []string{"a/b.yaml", "aliases"}},
-	{name: "aliases in a kustomization", repo: kustomization(bomb(9, 10)), want: []string{"a/kustomization.yaml", "aliases"}},
-	{name: "aliases in an inline patch", repo: kustomization("configMapGenerator: [{name: bomb}]\npatches:\n- patch: |\n    " + strings.ReplaceAll(bomb(9, 10), "\n", "\n    ") + "\n"), want: []string{"aliases"}},
-	{name: "an alias of itself", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": "a: &a [*a, *a]\n"}), want: []string{"a/b.yaml"}},
-	{name: "nesting without end", repo: kustomization("resources: [b.yaml]\n").With(files{"a/b.yaml": strings.Repeat("[", 200_000)}), want: []string{"a/b.yaml"}},
-	{name: "a malformed schema", repo: kustomization("openapi: {path: s.json}\nresources: [b.yaml]\npatches: [{patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: b}, data: {x: y}}'}]\n").With(files{"a/s.json": `{"definitions":{"x":{"x-kubernetes-group-version-kind":[{"group":1}]}}}`, "a/b.yaml": fmt.Sprintf(configMap, "b")}), want: []string{"a/kustomization.yaml"}},
-	{name: "a file over the limit", repo: kustomization("configMapGenerator: [{name: x, files: [big]}]\n").With(files{"a/big": strings.Repeat("x", 9<<20)}), want: []string{"a/big", "limit"}},
 }
 
 var wrongs = []badRepo{
@@ -115,7 +93,7 @@ var wrongs = []badRepo{
 
 func TestABadRepositoryIsAClearErrorAndTheNextRenderWorks(t *testing.T) {
 	r := newRenderer(t, render.Config{IdleAfter: time.Minute})
-	for _, group := range [][]badRepo{remotes, programs, bombs, wrongs} {
+	for _, group := range [][]badRepo{programs, wrongs} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				if c.path == "" {

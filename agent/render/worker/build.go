@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"path"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -47,8 +49,34 @@ func build(tree unit.Tree, network *noNetwork, j pipe.Job) (pipe.Outcome, error)
 	if !ok {
 		bad = &failure{message: err.Error()}
 	}
-	o.Objects, o.Failure = nil, &pipe.Failure{File: bad.file, Line: bad.line, Message: bad.message, Hint: bad.hint}
+	o.Objects, o.Failure = nil, bad.told()
 	return o, nil
+}
+
+// told is what leaves the worker. The words may hold names and values of the
+// repository: they are to command no terminal, and to begin no line of their own.
+func (f *failure) told() *pipe.Failure {
+	hint := f.hint
+	if hint == "" {
+		hint = "capstan-agent render shows the same error on a checkout"
+	}
+	return &pipe.Failure{File: printable(f.file), Line: f.line, Message: printable(f.message), Hint: printable(hint)}
+}
+
+// printable puts a text on one line, and writes out what is not to be seen.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(text, "\uFFFD") {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			b.WriteByte(' ')
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // render gives the objects of a directory. Every error it gives is a *failure.

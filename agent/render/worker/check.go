@@ -22,6 +22,12 @@ type gatekeeper struct {
 }
 
 func (g *gatekeeper) check(file string, content []byte) error {
+	if bytes.HasPrefix(content, []byte(lfsPointer)) {
+		return &failure{
+			file: file, message: file + " is a Git LFS pointer: the file itself is not in the repository",
+			hint: "take the file out of LFS (git lfs untrack, then commit it again): objects are small enough for Git",
+		}
+	}
 	if err := checkAliases(file, content); err != nil {
 		return err
 	}
@@ -37,6 +43,9 @@ func (g *gatekeeper) check(file string, content []byte) error {
 	}
 	return checkKustomization(file, content, &k)
 }
+
+// lfsPointer begins a file whose content Git LFS keeps elsewhere.
+const lfsPointer = "version https://git-lfs.github.com/spec/"
 
 const (
 	helmRefused = "Helm charts are not rendered through kustomize"
