@@ -143,7 +143,7 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := store.OpenKV(ctx, js)
+	s, err := store.OpenKV(ctx, js, 1)
 	if err != nil {
 		return nil, nil, err
 	}

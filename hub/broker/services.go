@@ -19,7 +19,7 @@ const (
 	workers = 16
 	// backlog is how many messages may wait for a worker; more are dropped, and
 	// asked again by whoever sent them.
-	backlog = 1024
+	backlog = 8192
 	// answerWithin bounds the work on one message.
 	answerWithin = 10 * time.Second
 	// queue makes several hub processes share the work.

@@ -25,6 +25,7 @@ var buckets = map[string]struct {
 	Clusters:  {maxBytes: 256 << 20},
 	Joins:     {maxBytes: 16 << 20, maxAge: JoinLife},
 	Approvals: {maxBytes: 256 << 20},
+	Leases:    {maxBytes: 1 << 20, maxAge: LeaseLife},
 }
 
 const (
@@ -46,8 +47,12 @@ type KV struct {
 
 var _ Store = (*KV)(nil)
 
-// OpenKV creates or adapts the streams.
-func OpenKV(ctx context.Context, js jetstream.JetStream) (*KV, error) {
+// markerLife is how long it is known of a document that it was deleted: those
+// that follow from afar must have heard of it by then.
+const markerLife = time.Hour
+
+// OpenKV creates or adapts the streams. Each is kept on that many servers.
+func OpenKV(ctx context.Context, js jetstream.JetStream, replicas int) (*KV, error) {
 	s := &KV{js: js, buckets: make(map[string]*kvBucket)}
 	for name, limits := range buckets {
 		cfg := jetstream.StreamConfig{
@@ -62,7 +67,10 @@ func OpenKV(ctx context.Context, js jetstream.JetStream) (*KV, error) {
 			Discard:           jetstream.DiscardNew,
 			DenyDelete:        true,
 			AllowRollup:       false,
-			AllowDirect:       true,
+			AllowMsgTTL:       true, // of deletions
+			Replicas:          replicas,
+			// A replica would answer a direct get with what it has heard so far.
+			AllowDirect: replicas == 1,
 		}
 		stream, err := js.CreateOrUpdateStream(ctx, cfg)
 		if err != nil {
@@ -72,7 +80,7 @@ func OpenKV(ctx context.Context, js jetstream.JetStream) (*KV, error) {
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", name, unavailable(err))
 		}
-		s.buckets[name] = &kvBucket{name: name, kv: kv, stream: stream}
+		s.buckets[name] = &kvBucket{name: name, js: js, kv: kv, stream: stream}
 	}
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:         logStream,
@@ -85,7 +93,8 @@ func OpenKV(ctx context.Context, js jetstream.JetStream) (*KV, error) {
 		Discard:      jetstream.DiscardOld,
 		DenyDelete:   true,
 		DenyPurge:    true,
-		AllowDirect:  true,
+		Replicas:     replicas,
+		AllowDirect:  replicas == 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", logStream, unavailable(err))
@@ -108,6 +117,7 @@ func (s *KV) Log() Log { return s.log }
 
 type kvBucket struct {
 	name   string
+	js     jetstream.JetStream
 	kv     jetstream.KeyValue
 	stream jetstream.Stream
 }
@@ -144,18 +154,6 @@ func (b *kvBucket) Put(ctx context.Context, key string, value []byte, version ui
 		return 0, fmt.Errorf("%s: %s: %w", b.name, key, unavailable(err))
 	}
 	return next, nil
-}
-
-// Delete purges the subject rather than leave a marker there: markers would
-// pile up under the names of apps that come and go.
-func (b *kvBucket) Delete(ctx context.Context, key string) error {
-	if err := checkKey(b.name, key); err != nil {
-		return err
-	}
-	if err := b.stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+b.name+"."+key)); err != nil {
-		return fmt.Errorf("%s: %s: %w", b.name, key, unavailable(err))
-	}
-	return nil
 }
 
 func (b *kvBucket) All(ctx context.Context, each func(string, []byte, uint64) error) error {

@@ -2,9 +2,9 @@ package store
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -14,19 +14,21 @@ type Memory struct {
 	mu      sync.Mutex
 	version uint64
 	buckets map[string]map[string]document
+	follows map[*follower]struct{}
 	log     [][]byte
 }
 
 type document struct {
 	value   []byte
 	version uint64
+	at      time.Time
 }
 
 var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	m := &Memory{buckets: make(map[string]map[string]document)}
+	m := &Memory{buckets: make(map[string]map[string]document), follows: make(map[*follower]struct{})}
 	for name := range buckets {
 		m.buckets[name] = make(map[string]document)
 	}
@@ -55,7 +57,7 @@ func (b *memoryBucket) Get(_ context.Context, key string) ([]byte, uint64, error
 	}
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
-	d, ok := b.m.buckets[b.name][key]
+	d, ok := b.find(key)
 	if !ok {
 		return nil, 0, fleet.NotFound("%s: %s is not there", b.name, key)
 	}
@@ -68,34 +70,13 @@ func (b *memoryBucket) Put(_ context.Context, key string, value []byte, version 
 	}
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
-	if b.m.buckets[b.name][key].version != version {
+	if d, _ := b.find(key); d.version != version {
 		return 0, fleet.Conflict("%s: %s has changed", b.name, key)
 	}
 	b.m.version++
-	b.m.buckets[b.name][key] = document{slices.Clone(value), b.m.version}
+	b.m.buckets[b.name][key] = document{slices.Clone(value), b.m.version, time.Now()}
+	b.tell(Change{key, slices.Clone(value), b.m.version})
 	return b.m.version, nil
-}
-
-func (b *memoryBucket) Delete(_ context.Context, key string) error {
-	if err := checkKey(b.name, key); err != nil {
-		return err
-	}
-	b.m.mu.Lock()
-	defer b.m.mu.Unlock()
-	delete(b.m.buckets[b.name], key)
-	return nil
-}
-
-func (b *memoryBucket) All(_ context.Context, each func(string, []byte, uint64) error) error {
-	b.m.mu.Lock()
-	all := maps.Clone(b.m.buckets[b.name])
-	b.m.mu.Unlock()
-	for key, d := range all {
-		if err := each(key, slices.Clone(d.value), d.version); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type memoryLog Memory

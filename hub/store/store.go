@@ -19,6 +19,7 @@ const (
 	Clusters  = "clusters"  // cluster -> its agent's key and its last heartbeat
 	Joins     = "joins"     // join id -> a join token's state; forgotten after JoinLife
 	Approvals = "approvals" // id -> a signed approval
+	Leases    = "leases"    // what is to be done by one hub alone -> the hub that does it; see Lead
 )
 
 // Store opens buckets and the log.
@@ -39,8 +40,24 @@ type Bucket interface {
 	Put(ctx context.Context, key string, value []byte, version uint64) (uint64, error)
 	// Delete removes a document; one that is not there is no error.
 	Delete(ctx context.Context, key string) error
+	// DeleteIf is Delete where the version is still the given one. ErrConflict:
+	// there is another.
+	DeleteIf(ctx context.Context, key string, version uint64) error
 	// All calls each with every document, in no order, and stops at its error.
 	All(ctx context.Context, each func(key string, value []byte, version uint64) error) error
+	// Follow calls each with every document, in no order, then once with the zero
+	// Change, and from then on with what changes, until ctx ends or at each's
+	// error, which it returns. Of a document that changes quickly the newest
+	// version alone may be seen. Where the store can't be reached for a while it
+	// goes on afterwards, and nothing is missed.
+	Follow(ctx context.Context, each func(Change) error) error
+}
+
+// Change is a document as it is now.
+type Change struct {
+	Key     string
+	Value   []byte // nil: it was deleted
+	Version uint64
 }
 
 // Log takes entries that are never changed.

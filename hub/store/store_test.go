@@ -51,10 +51,10 @@ func TestKVIsThereAfterARestart(t *testing.T) {
 // The rules that keep one message from touching more than its own key.
 func TestStreamsRefuseWhatAHostileMessageCouldAsk(t *testing.T) {
 	js := connect(t, t.TempDir())
-	if _, err := store.OpenKV(t.Context(), js); err != nil {
+	if _, err := store.OpenKV(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}
-	for _, bucket := range []string{store.Intent, store.Status, store.Clusters, store.Joins, store.Approvals} {
+	for _, bucket := range []string{store.Intent, store.Status, store.Clusters, store.Joins, store.Approvals, store.Leases} {
 		s, err := js.Stream(t.Context(), "KV_"+bucket)
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestStreamsRefuseWhatAHostileMessageCouldAsk(t *testing.T) {
 		if c.AllowRollup || !c.DenyDelete || c.MaxMsgsPerSubject != 1 || c.MaxBytes <= 0 || c.MaxMsgSize <= 0 || c.MaxConsumers <= 0 || c.Discard != jetstream.DiscardNew {
 			t.Errorf("%s: %+v", bucket, c)
 		}
-		if want := bucket == store.Joins; (c.MaxAge == time.Hour) != want {
+		if want := map[string]time.Duration{store.Joins: time.Hour, store.Leases: store.LeaseLife}[bucket]; c.MaxAge != want {
 			t.Errorf("%s: kept for %s", bucket, c.MaxAge)
 		}
 		m := nats.NewMsg("$KV." + bucket + ".a")
@@ -76,7 +76,7 @@ func TestStreamsRefuseWhatAHostileMessageCouldAsk(t *testing.T) {
 
 func openKV(t *testing.T, dir string) *store.KV {
 	t.Helper()
-	s, err := store.OpenKV(t.Context(), connect(t, dir))
+	s, err := store.OpenKV(t.Context(), connect(t, dir), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

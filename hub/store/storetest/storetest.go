@@ -16,15 +16,19 @@ import (
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, store.Store){
-		"what is put is there":                       putGet,
-		"only the version that is there is replaced": versions,
-		"what is deleted can be made anew":           deletes,
-		"all lists what is there":                    lists,
-		"of two writers one wins":                    race,
-		"buckets do not share keys":                  apart,
-		"bad keys and sizes are refused":             refusals,
-		"a value can't be changed from outside":      aliasing,
-		"the log keeps order":                        logs,
+		"what is put is there":                            putGet,
+		"only the version that is there is replaced":      versions,
+		"what is deleted can be made anew":                deletes,
+		"all lists what is there":                         lists,
+		"of two writers one wins":                         race,
+		"buckets do not share keys":                       apart,
+		"bad keys and sizes are refused":                  refusals,
+		"a value can't be changed from outside":           aliasing,
+		"the log keeps order":                             logs,
+		"a deletion minds the version":                    deletesIf,
+		"who follows hears of all there is and comes":     follows,
+		"who follows late hears of no old deletion twice": followsLate,
+		"of several one leads, and then the next":         leads,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
