@@ -146,11 +146,10 @@ func (u *Uplink) enrol(ctx context.Context) error {
 			got.Cluster, got.Instance, u.cfg.Cluster, t.Instance)
 	}
 	return u.change(ctx, func(k *Kept) {
-		if k.Intent.Instance != got.Instance {
-			// Another hub counts from here on. It starts from the labels there are:
-			// that it is new takes none away.
-			k.Intent = fleet.Intent{Instance: got.Instance, Labels: k.Intent.Labels}
-		}
+		// What this hub wants counts from here on, however it numbers it: it may be
+		// another, or have forgotten this cluster. It starts from the labels there
+		// are: joining takes none away.
+		k.Intent = fleet.Intent{Instance: got.Instance, Labels: k.Intent.Labels}
 		k.Seed, k.NextSeed, k.NextJoin = seed, "", ""
 		k.JWT, k.URLs, k.CA, k.Join, k.Instance = got.JWT, t.URLs, t.CA, t.Join, got.Instance
 	})

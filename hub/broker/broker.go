@@ -44,6 +44,8 @@ type Desk interface {
 	Report(ctx context.Context, cluster string, r wire.Report) error
 	Resent(ctx context.Context, cluster string, r wire.Resent) error
 	Intent(ctx context.Context, cluster string) (fleet.Intent, error)
+	// Lost says that the last connection of a cluster's agent ended.
+	Lost(cluster string, at time.Time)
 }
 
 // Config says where the broker keeps its things and listens.
@@ -73,6 +75,7 @@ type Broker struct {
 
 	agents  *nats.Conn // the hub in AGENTS
 	store   *nats.Conn // the hub in HUB
+	system  *nats.Conn // the hub in SYS
 	gate    *gate
 	workers sync.WaitGroup
 	queues  []chan<- *nats.Msg
@@ -280,7 +283,7 @@ func (b *Broker) start(o *server.Options) error {
 	return nil
 }
 
-// connect opens the hub's own two connections.
+// connect opens the hub's own connections.
 func (b *Broker) connect() error {
 	for _, c := range []struct {
 		into    **nats.Conn
@@ -288,6 +291,7 @@ func (b *Broker) connect() error {
 		dial    func() (nats.Option, error)
 	}{
 		{&b.store, "HUB", func() (nats.Option, error) { return own(b.keys.hub, b.claims.hub.Subject, false) }},
+		{&b.system, "SYS", func() (nats.Option, error) { return own(b.keys.sys, b.claims.sys.Subject, false) }},
 		{&b.agents, "AGENTS", func() (nats.Option, error) { return own(b.keys.hubRole, b.claims.agents.Subject, true) }},
 	} {
 		user, err := c.dial()
@@ -308,6 +312,9 @@ func (b *Broker) connect() error {
 
 // Serve answers agents through the desk, and only then lets them in.
 func (b *Broker) Serve(desk Desk) error {
+	if err := b.watchPresence(desk); err != nil {
+		return err
+	}
 	if err := b.subscribe(desk); err != nil {
 		return err
 	}
@@ -325,6 +332,9 @@ func (b *Broker) Serve(desk Desk) error {
 
 // Close lets agents go; what they asked meanwhile they ask again.
 func (b *Broker) Close() {
+	if b.system != nil {
+		b.system.Close() // first: that the hub lets agents go is no news of theirs
+	}
 	if b.agents != nil {
 		b.agents.Close()
 	}

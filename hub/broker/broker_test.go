@@ -28,6 +28,7 @@ type memo struct {
 	beats    map[string]int
 	intents  map[string]fleet.Intent
 	keys     map[string]string // cluster -> key
+	lost     []string
 }
 
 func newMemo() *memo {
@@ -77,6 +78,12 @@ func (m *memo) Intent(_ context.Context, cluster string) (fleet.Intent, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.intents[cluster], nil
+}
+
+func (m *memo) Lost(cluster string, _ time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = append(m.lost, cluster)
 }
 
 func (m *memo) status(of string) string {

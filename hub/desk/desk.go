@@ -35,6 +35,7 @@ type View interface {
 	Enrolled(cluster string)
 	Removed(cluster string)
 	Heard(cluster string, r fleet.ClusterReport, at time.Time)
+	Lost(cluster string, at time.Time)
 	Assigned(cluster string, set map[string]string)
 	Reported(cluster string, s fleet.AppStatus)
 	Gone(cluster string, app fleet.AppName)
@@ -109,15 +110,21 @@ const tick = time.Second
 // when a cluster was last seen.
 const beatNotice = 5 * time.Second
 
-// Run tells watchers of what only time changes, until ctx ends; then it writes
-// down when each cluster was last seen.
+// Run tells watchers of what only time changes, and forgets what is long gone,
+// until ctx ends; then it writes down when each cluster was last seen.
 func (d *Desk) Run(ctx context.Context) error {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-t.C:
 			d.aged()
+		case <-sweep.C:
+			if err := d.sweep(ctx); err != nil {
+				d.cfg.Log.WarnContext(ctx, "could not forget what is long gone", "error", err)
+			}
 		case <-ctx.Done():
 			save, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()

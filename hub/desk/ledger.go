@@ -62,6 +62,7 @@ type mark struct {
 	version    uint64
 	size       int
 	gone       bool
+	at         time.Time // when it went
 }
 
 // status is what the bucket of statuses holds.
@@ -69,6 +70,7 @@ type status struct {
 	Epoch uint64          `json:"epoch"`
 	Seq   uint64          `json:"seq"`
 	App   fleet.AppStatus `json:"app"`
+	Gone  *time.Time      `json:"gone,omitempty"` // of an app that went away: App has its name alone
 }
 
 // join is what the bucket of joins holds.
@@ -155,6 +157,12 @@ func (l *ledger) load(ctx context.Context) error {
 		}
 		s.marks[st.App.Name()] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size}
 		s.bytes += size
+		if st.Gone != nil {
+			m := s.marks[st.App.Name()]
+			m.gone, m.at = true, *st.Gone
+			s.marks[st.App.Name()] = m
+			return
+		}
 		l.cfg.View.Reported(name, st.App)
 	})
 	if err != nil {

@@ -153,6 +153,9 @@ func (d *Desk) Join(ctx context.Context, cluster string, ttl time.Duration) (fle
 // forgotten, and is not told of labels that go: what runs there is left alone.
 func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
 	s, err := d.find(cluster)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return d.cancelJoins(ctx, cluster, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -168,7 +171,7 @@ func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
 	}
 	for app, m := range s.marks {
 		if m.version != 0 {
-			if err := d.cfg.Statuses.Delete(ctx, cluster+"."+app.Namespace+"."+app.Name); err != nil {
+			if err := d.cfg.Statuses.Delete(ctx, s.key(app)); err != nil {
 				return err
 			}
 		}
@@ -189,18 +192,43 @@ func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
 	return nil
 }
 
+// cancelJoins takes back the tokens of a cluster that has not enrolled; where
+// there are none the cluster is not known.
+func (d *Desk) cancelJoins(ctx context.Context, cluster string, unknown error) error {
+	s := d.findOrNew(cluster) // find has checked the name
+	defer s.mu.Unlock()
+	if s.live() {
+		return fleet.WithHint(fleet.Conflict("cluster %s has just enrolled", cluster), "remove it again")
+	}
+	ids, err := d.joinsOf(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	if len(ids) == 0 {
+		return unknown
+	}
+	if err := d.audit(ctx, entry{Action: "cancel-join", Cluster: cluster}); err != nil {
+		return err
+	}
+	return d.forgetJoins(ctx, cluster)
+}
+
 // forgetJoins makes a cluster's join tokens worthless, used ones too.
 func (d *Desk) forgetJoins(ctx context.Context, cluster string) error {
-	var ids []string
-	err := each(ctx, d.cfg.Joins, func(id string, j join, _ uint64) {
-		if j.Cluster == cluster {
-			ids = append(ids, id)
-		}
-	})
+	ids, err := d.joinsOf(ctx, cluster)
 	for _, id := range ids {
 		err = errors.Join(err, d.cfg.Joins.Delete(ctx, id))
 	}
 	return err
+}
+
+func (d *Desk) joinsOf(ctx context.Context, cluster string) (ids []string, err error) {
+	err = each(ctx, d.cfg.Joins, func(id string, j join, _ uint64) {
+		if j.Cluster == cluster {
+			ids = append(ids, id)
+		}
+	})
+	return ids, err
 }
 
 // Approve implements fleet.Hub. Only the statement's form is looked at: the

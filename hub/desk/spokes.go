@@ -28,6 +28,17 @@ func (p *Spokes) Enrol(ctx context.Context, id, key string) (string, error) {
 		return "", fleet.WithHint(fleet.Forbidden("join token: %s", why), "make a new one with: capstan join CLUSTER")
 	}
 	var j join
+	_, err := get(ctx, p.cfg.Joins, id, &j)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return refuse("it is not known here, or has expired")
+	}
+	if err != nil {
+		return "", err
+	}
+	s := p.findOrNew(j.Cluster)
+	defer s.mu.Unlock()
+	// Once more, now that the cluster can't be removed meanwhile: that takes its
+	// tokens along, and a key that was revoked must not enrol again.
 	version, err := get(ctx, p.cfg.Joins, id, &j)
 	if errors.Is(err, fleet.ErrNotFound) {
 		return refuse("it is not known here, or has expired")
@@ -42,8 +53,6 @@ func (p *Spokes) Enrol(ctx context.Context, id, key string) (string, error) {
 	case now.After(j.Expires):
 		return refuse("it has expired")
 	}
-	s := p.findOrNew(j.Cluster)
-	defer s.mu.Unlock()
 	if s.live() && s.rec.Key != key {
 		return "", taken(j.Cluster)
 	}
@@ -69,6 +78,17 @@ func (p *Spokes) Enrol(ctx context.Context, id, key string) (string, error) {
 		v.Assigned(s.name, s.intent.Labels)
 	})
 	return j.Cluster, nil
+}
+
+// Lost takes note that an agent's last connection has ended. Heartbeats are the
+// truth: the next one says that it is back.
+func (p *Spokes) Lost(cluster string, at time.Time) {
+	s, err := p.known(cluster)
+	if err != nil {
+		return // removed, and cut off for that
+	}
+	defer s.mu.Unlock()
+	p.look(func(v View, _ time.Time) { v.Lost(cluster, at) })
 }
 
 // MayRenew tells whether a key is the enrolled one of a cluster. ErrForbidden:
@@ -133,29 +153,23 @@ func (p *Spokes) Report(ctx context.Context, cluster string, r wire.Report) erro
 	if r.Epoch != s.rec.Epoch || !wire.Newer(r.Epoch, r.Seq, old.epoch, old.seq) {
 		return fleet.Conflict("report %d.%d of %s: %d.%d is known, in epoch %d", r.Epoch, r.Seq, app, old.epoch, old.seq, s.rec.Epoch)
 	}
-	key := cluster + "." + app.Namespace + "." + app.Name
 	if r.Gone != nil {
-		if old.version != 0 {
-			if err := p.cfg.Statuses.Delete(ctx, key); err != nil {
-				return err
-			}
+		if err := p.bury(ctx, s, app, r.Epoch, r.Seq); err != nil {
+			return err
 		}
-		s.bytes -= old.size
-		s.marks[app] = mark{epoch: r.Epoch, seq: r.Seq, gone: true}
-		s.boundGone()
 		p.fold(func(v View) { v.Gone(cluster, app) })
 		return nil
 	}
 	app0 := *r.App
 	app0.Cluster, app0.Stale = cluster, false
-	return p.keep(ctx, s, key, status{Epoch: r.Epoch, Seq: r.Seq, App: app0})
+	return p.keep(ctx, s, s.key(app), status{Epoch: r.Epoch, Seq: r.Seq, App: app0})
 }
 
 // keep writes a status within the cluster's quota.
 func (p *Spokes) keep(ctx context.Context, s *spoke, key string, st status) error {
 	app := st.App.Name()
 	old := s.marks[app]
-	if old.version == 0 && s.apps() >= maxApps {
+	if (old.version == 0 || old.gone) && s.apps() >= maxApps {
 		return fleet.Invalid("cluster %s reports more than %d apps", s.name, maxApps)
 	}
 	if s.bytes-old.size+wire.MaxStatus > maxBytes {
@@ -186,7 +200,7 @@ func (p *Spokes) Resent(ctx context.Context, cluster string, r wire.Resent) erro
 			continue
 		}
 		if m.version != 0 {
-			if err := p.cfg.Statuses.Delete(ctx, cluster+"."+app.Namespace+"."+app.Name); err != nil {
+			if err := p.cfg.Statuses.Delete(ctx, s.key(app)); err != nil {
 				return err
 			}
 		}
@@ -227,19 +241,6 @@ func (s *spoke) apps() int {
 		}
 	}
 	return n
-}
-
-// boundGone forgets where the reports of apps that are gone stood, once there
-// are many: an agent's reports come one by one, so none is still under way.
-func (s *spoke) boundGone() {
-	if len(s.marks) <= 2*maxApps {
-		return
-	}
-	for app, m := range s.marks {
-		if m.gone {
-			delete(s.marks, app)
-		}
-	}
 }
 
 func get(ctx context.Context, b Bucket, key string, into any) (uint64, error) {

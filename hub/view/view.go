@@ -21,6 +21,10 @@ import (
 // reports are too old to be believed.
 const missedBeats = 3
 
+// lostGrace is how long an agent may take to connect again before its silence
+// counts: it tries at once, and a hub that drains lets go of all of them.
+const lostGrace = 5 * time.Second
+
 // defaultInterval stands in for an agent that has not said its own yet.
 const defaultInterval = 10 * time.Second
 
@@ -32,6 +36,7 @@ type View struct {
 type cluster struct {
 	report   fleet.ClusterReport
 	seen     time.Time
+	lost     time.Time // its agent's last connection ended; of no account once it was seen later
 	assigned map[string]string
 	apps     map[fleet.AppName]fleet.AppStatus
 }
@@ -61,6 +66,14 @@ func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
 	r.Head = plain(r.Head)
 	c := v.cluster(name)
 	c.report, c.seen = r, at
+}
+
+// Lost notes that the last connection of a cluster's agent ended. It only makes
+// silence show sooner: what is heard later counts more.
+func (v *View) Lost(name string, at time.Time) {
+	if c := v.clusters[name]; c != nil {
+		c.lost = at
+	}
 }
 
 // Assigned notes the labels people assigned at the hub.
@@ -181,6 +194,10 @@ func (c *cluster) at(name string, now time.Time) fleet.Cluster {
 		AgentKey:          c.report.AgentKey,
 		UID:               c.report.UID,
 	}
+	if c.down() {
+		lost := c.lost
+		out.LinkDown = &lost
+	}
 	for _, s := range c.apps {
 		count(&out.Apps, aged(s, stale))
 	}
@@ -220,8 +237,11 @@ func (c *cluster) stale(now time.Time) bool {
 	if every <= 0 {
 		every = defaultInterval
 	}
-	return now.Sub(c.seen) > missedBeats*every
+	return now.Sub(c.seen) > missedBeats*every || c.down() && now.Sub(c.lost) > lostGrace
 }
+
+// down tells whether nothing was heard since the agent's last connection ended.
+func (c *cluster) down() bool { return c.lost.After(c.seen) }
 
 // aged is the status as it may be believed: of a silent cluster nothing is
 // known but what it last said.

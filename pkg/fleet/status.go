@@ -55,6 +55,7 @@ type Cluster struct {
 	Assigned          map[string]string `json:"assigned,omitempty"` // set at the hub
 	LastSeen          time.Time         `json:"lastSeen"`
 	Stale             bool              `json:"stale"`
+	LinkDown          *time.Time        `json:"linkDown,omitempty"` // since when its agent is known to be disconnected
 	AgentVersion      string            `json:"agentVersion"`
 	KubernetesVersion string            `json:"kubernetesVersion"`
 	Head              Revision          `json:"head,omitempty"`    // the branch's head, as the agent sees it

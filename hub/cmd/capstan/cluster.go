@@ -27,7 +27,9 @@ func newClusterRemove(s *shell) *cobra.Command {
 		Short: "Revoke a cluster's agent and forget the cluster",
 		Long: `Revoke the credentials of a cluster's agent, cutting its connection, and forget
 the cluster. What runs there is left alone, and its agent goes on pulling from
-Git until you delete it.`,
+Git until you delete it.
+
+Of a cluster that has not joined yet, the tokens made for it are taken back.`,
 		Example: `  capstan cluster remove old-edge
   capstan cluster remove old-edge --yes`,
 		Args:              exactly("NAME"),

@@ -68,9 +68,13 @@ func (s *shell) clusterTable() table[fleet.Cluster] {
 			if c.Stale {
 				state = "stale"
 			}
+			message := c.Message
+			if c.LinkDown != nil {
+				message = "link down for " + s.ago(*c.LinkDown)
+			}
 			return []string{
 				c.Cluster, state, s.ago(c.LastSeen), strconv.Itoa(c.Apps.Total), strconv.Itoa(c.Apps.Synced),
-				strconv.Itoa(c.Apps.Pending), strconv.Itoa(c.Apps.Degraded), dash(labels(c.Labels)), dash(c.Message),
+				strconv.Itoa(c.Apps.Pending), strconv.Itoa(c.Apps.Degraded), dash(labels(c.Labels)), dash(message),
 				dash(c.AgentVersion), dash(c.KubernetesVersion), dash(c.Head.Short()), dash(c.UID),
 			}
 		},
