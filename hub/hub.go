@@ -51,6 +51,7 @@ type Config struct {
 	TokenFile string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
 
 	HookSecretsFile string // of the forges' webhooks; empty: none are taken
+	NotifyFile      string // whom to notify of what; empty: nobody
 
 	Log *slog.Logger
 	// Started is called once everybody is let in. Nil: nobody is told.
@@ -97,6 +98,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	told, err := loadNotifications(cfg)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -110,7 +115,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer b.Close()
-	people, spokes, err := openDesk(ctx, cfg, b)
+	people, spokes, kept, err := openDesk(ctx, cfg, b)
 	if err != nil {
 		return err
 	}
@@ -132,20 +137,21 @@ func Run(ctx context.Context, cfg Config) error {
 	var g errgroup.Group
 	g.Go(func() error { return people.Run(keep) })
 	g.Go(func() error { defer stop(); return front.serve(ctx) })
+	g.Go(func() error { runNotifications(ctx, cfg, told, people, kept, front.url); return nil })
 	err = g.Wait()
 	cfg.Log.Info("stopped")
 	return err
 }
 
 // openDesk puts the ledger between the store and the link.
-func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *desk.Spokes, error) {
+func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *desk.Spokes, store.Store, error) {
 	js, err := b.JetStream()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	s, err := store.OpenKV(ctx, js, 1)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	from := time.Now()
 	people, spokes, err := desk.New(ctx, desk.Config{
@@ -161,10 +167,10 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 		Log:       cfg.Log,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	cfg.Log.InfoContext(ctx, "read the state", "seconds", time.Since(from).Seconds())
-	return people, spokes, nil
+	return people, spokes, s, nil
 }
 
 // front is the side people see.

@@ -25,6 +25,7 @@ var buckets = map[string]struct {
 	Clusters:  {maxBytes: 256 << 20},
 	Joins:     {maxBytes: 16 << 20, maxAge: JoinLife},
 	Approvals: {maxBytes: 256 << 20},
+	Notified:  {maxBytes: 256 << 20},
 	Leases:    {maxBytes: 1 << 20, maxAge: LeaseLife},
 }
 

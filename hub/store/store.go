@@ -19,6 +19,7 @@ const (
 	Clusters  = "clusters"  // cluster -> its agent's key and its last heartbeat
 	Joins     = "joins"     // join id -> a join token's state; forgotten after JoinLife
 	Approvals = "approvals" // id -> a signed approval
+	Notified  = "notified"  // cluster, or cluster.namespace.app -> what was told of it
 	Leases    = "leases"    // what is to be done by one hub alone -> the hub that does it; see Lead
 )
 

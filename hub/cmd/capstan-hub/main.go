@@ -100,7 +100,9 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.NATSKey, "nats-tls-key", "", "key file of that certificate")
 	f.StringVar(&cfg.NATSCA, "nats-ca", "", "file with the certificates agents are told to trust, or system for what theirs trusts (default the certificate itself)")
 	f.StringVar(&cfg.HookSecretsFile, "hook-secrets-file", "", "secrets of forges' webhooks, one a line: PROVIDER REPOSITORY SECRET; they call /hooks/PROVIDER (default none are taken)")
+	f.StringVar(&cfg.NotifyFile, "notify-file", "", "whom to notify of what, in YAML; to try it: capstan-hub notify-test (default nobody is)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.AddCommand(newNotifyTest())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,8 @@ func TestTheProgramIsSetUpByFlagsAndEnvironment(t *testing.T) {
 		{[]string{"CAPSTAN_HUB_NATS_URL=nats://a:1,http://b:2"}, []string{"--data-dir", "x"}, `"http://b:2" is not valid`},
 		{[]string{"CAPSTAN_HUB_URL=https://one"}, []string{"--data-dir", "x", "--url", "ftp://two"}, `"ftp://two" is not valid`},
 		{nil, []string{"--data-dir", "x", "extra"}, "error:"},
+		{nil, []string{"notify-test"}, "hint: name it with --notify-file"},
+		{nil, []string{"notify-test", "--notify-file", "nowhere.yaml"}, "nowhere.yaml"},
 		{nil, []string{"--date-dir", "x"}, "error: unknown flag: --date-dir\nhint: capstan-hub --help shows the flags"},
 	} {
 		if got := run(c.env, c.args...); !strings.Contains(got, c.want) {
@@ -101,5 +104,34 @@ func TestTheProgramSaysWhereItIsAndEndsOnSIGTERM(t *testing.T) {
 	}
 	if strings.Contains(stderr.String(), strings.TrimSpace(string(token))) {
 		t.Error("the administrator's token is in the log")
+	}
+}
+
+func TestNotifyTestSendsOnEachRoute(t *testing.T) {
+	got := make(chan string, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.URL.Path
+		if r.URL.Path == "/broken" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer s.Close()
+	file := filepath.Join(t.TempDir(), "notify.yaml")
+	text := "routes:\n- {name: a, on: [stale], webhook: {url: 'URL/good'}}\n- {name: b, on: [synced], github: {url: 'URL', repository: o/r, tokenFile: none}}\n- {name: c, on: [drift], slack: {url: 'URL/broken'}}\n"
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "URL", s.URL)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bin := program(t)
+	out, err := exec.CommandContext(t.Context(), bin, "notify-test", "--notify-file", file).CombinedOutput()
+	for _, want := range []string{"a (webhook): delivered", "b (github): not tried, it needs --commit", "c (slack): 127.0.0.1 answers 403", "error: not every message was delivered"} {
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v: no %q in\n%s", err, want, out)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), bin, "notify-test", "--notify-file", file, "--route", "a").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if len(got) != 3 {
+		t.Errorf("%d calls, want 3", len(got))
 	}
 }
