@@ -3,6 +3,7 @@ package hub_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,49 @@ func TestAnApprovalThatMakesNoSenseIsRefused(t *testing.T) {
 	}
 	if in := o.link.last("dev"); in.Revision != 0 {
 		t.Errorf("something was pushed: %+v", in)
+	}
+}
+
+func TestJunkApprovalsDoNotCrowdOutOthers(t *testing.T) {
+	o := newOffice(t)
+	o.enrolled(t, "dev")
+	o.enrolled(t, "prod")
+	vandal, ada := fleet.WithActor(t.Context(), "vandal"), fleet.WithActor(t.Context(), "ada")
+	var refused error
+	taken := 0
+	for i := 0; i < 100 && refused == nil; i++ {
+		junk := approvalOf(t, func(a *fleet.Approval) {
+			a.Approver = fmt.Sprintf("person%d@example.com", i) // whoever it claims to be of
+			a.Comment = strings.Repeat("x", 900)
+		})
+		junk.Signature = strings.Repeat("y", 8000)
+		if refused = o.Approve(vandal, junk); refused == nil {
+			taken++
+		}
+	}
+	if !errors.Is(refused, fleet.ErrConflict) || fleet.Hint(refused) == "" || taken > 7 {
+		t.Errorf("%d were taken, then %v; want ErrConflict with a hint", taken, refused)
+	}
+	before := o.link.last("dev").Revision
+	if err := o.Approve(ada, approval("dev", "prod")); err != nil {
+		t.Errorf("somebody else's: %v", err)
+	}
+	if in := o.link.last("dev"); in.Revision != before+1 || len(in.Approvals) != taken+1 {
+		t.Errorf("pushed %d approvals", len(in.Approvals))
+	}
+	// What is full on one cluster is handed to no other either.
+	before = o.link.last("prod").Revision
+	both := approvalOf(t, func(a *fleet.Approval) {
+		a.Targets = append(a.Targets, fleet.Target{ClusterUID: "uid-prod", Cluster: "prod", To: "sha256:x", Plan: "p"})
+	})
+	both.Signature = strings.Repeat("z", 30000)
+	if err := o.Approve(vandal, both); !errors.Is(err, fleet.ErrConflict) || o.link.last("prod").Revision != before {
+		t.Errorf("got %v", err)
+	}
+	o.clock.pass(2 * time.Hour)
+	later := approvalOf(t, func(a *fleet.Approval) { a.NotBefore, a.Expires = o.clock.Now(), o.clock.Now().Add(time.Hour) })
+	if err := o.Approve(vandal, later); err != nil {
+		t.Errorf("once the others have expired: %v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package desk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -229,77 +228,6 @@ func (d *Desk) joinsOf(ctx context.Context, cluster string) (ids []string, err e
 		}
 	})
 	return ids, err
-}
-
-// Approve implements fleet.Hub. Only the statement's form is looked at: the
-// signature is for the spokes to judge.
-func (d *Desk) Approve(ctx context.Context, a fleet.SignedApproval) error {
-	var statement fleet.Approval
-	if len(a.Statement) > maxIntent/4 || len(a.Signature) > maxSignature {
-		return fleet.Invalid("approval: it is too long")
-	}
-	if err := json.Unmarshal(a.Statement, &statement); err != nil {
-		return fleet.Invalid("approval: not a JSON statement")
-	}
-	if err := statement.Validate(); err != nil {
-		return err
-	}
-	if a.Signature == "" {
-		return fleet.WithHint(fleet.Invalid("approval: it is not signed"), "sign it with: capstan approve, or ssh-keygen -Y sign")
-	}
-	if d.cfg.Now().After(statement.Expires) {
-		return fleet.Invalid("approval: it expired at %s", statement.Expires.UTC().Format(time.RFC3339))
-	}
-	var clusters []string
-	for _, t := range statement.Targets {
-		s, err := d.find(t.Cluster)
-		if err != nil {
-			return err
-		}
-		s.mu.Unlock()
-		clusters = append(clusters, t.Cluster)
-	}
-	slices.Sort(clusters)
-	clusters = slices.Compact(clusters)
-	if err := d.keepApproval(ctx, a); err != nil {
-		return err
-	}
-	detail := map[string]any{"action": statement.Action, "approver": statement.Approver, "comment": statement.Comment, "targets": statement.Targets}
-	return d.changeAll(ctx, clusters, entry{Action: "approve", App: statement.App, Detail: detail}, func(in *fleet.Intent) {
-		known := slices.ContainsFunc(in.Approvals, func(o fleet.SignedApproval) bool {
-			return string(o.Statement) == string(a.Statement) && o.Signature == a.Signature
-		})
-		if !known {
-			in.Approvals = append(in.Approvals, a)
-		}
-	})
-}
-
-// maxSignature is well above any SSH signature's armor.
-const maxSignature = 32 << 10
-
-// keepApproval files the approval under its content, once, and forgets those
-// that have expired.
-func (d *Desk) keepApproval(ctx context.Context, a fleet.SignedApproval) error {
-	var old []string
-	now := d.cfg.Now()
-	err := each(ctx, d.cfg.Approvals, func(id string, have fleet.SignedApproval, _ uint64) {
-		if expired(have, now) {
-			old = append(old, id)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range old {
-		if err := d.cfg.Approvals.Delete(ctx, id); err != nil {
-			return err
-		}
-	}
-	if _, _, err := put(ctx, d.cfg.Approvals, approvalID(a), a, 0); err != nil && !errors.Is(err, fleet.ErrConflict) {
-		return err
-	}
-	return nil
 }
 
 // changeAll alters the intents of several clusters.

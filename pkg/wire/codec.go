@@ -33,9 +33,6 @@ type envelope struct {
 	Body json.RawMessage `json:"body"`
 }
 
-// maxDepth is well above what any message nests.
-const maxDepth = 32
-
 // Encode puts a message into its envelope. The error is ErrInvalid where the
 // message is over its limit or not valid: the other side would refuse it.
 func Encode(m Message) ([]byte, error) {
@@ -99,7 +96,7 @@ func open(data []byte) (envelope, error) {
 	if !utf8.Valid(data) {
 		return envelope{}, fleet.Invalid("not UTF-8")
 	}
-	if err := checkDepth(data); err != nil {
+	if err := checkShape(data); err != nil {
 		return envelope{}, err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -133,27 +130,6 @@ func shape(err error) error {
 		return errors.New("cut short")
 	}
 	return errors.New(clip(err.Error()))
-}
-
-// checkDepth bounds nesting before anything recursive looks at the text.
-func checkDepth(data []byte) error {
-	depth, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return fleet.Invalid("nested deeper than %d", maxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return nil
 }
 
 func clip(s string) string {

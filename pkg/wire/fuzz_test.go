@@ -1,7 +1,12 @@
 package wire_test
 
 import (
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/capstan-gitops/capstan/pkg/wire"
 )
@@ -59,4 +64,60 @@ func FuzzParseJoinToken(f *testing.F) {
 			t.Errorf("%q was let through", s)
 		}
 	})
+}
+
+// What is refused for a key that is there twice has one, and what has one is
+// refused.
+func FuzzKeysTwice(f *testing.F) {
+	for _, body := range []string{`"a":1,"b":{"a":2}`, `"a":1,"a":2`, `"a":1,"\u0061":2`, `"x":[{"k":1},{"k":1}]`, `"x":["k","k"]`, `"x":{"k":"k,","l":",\"k"}`, `"":0,"":0`} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		body = "{" + body + "}"
+		if !json.Valid([]byte(body)) || !utf8.ValidString(body) || len(body) > 2000 {
+			return
+		}
+		_, err := wire.Decode[wire.IntentGet]([]byte(`{"v":1,"kind":"intent-get","body":` + body + `}`))
+		if err != nil && strings.Contains(err.Error(), "nested") {
+			return
+		}
+		if twice := twice(t, body); twice != (err != nil) {
+			t.Errorf("%s: twice is %v, got %v", body, twice, err)
+		}
+	})
+}
+
+// twice looks for objects that have a key twice, with the library's tokens.
+func twice(t *testing.T, text string) bool {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(text))
+	var open []map[string]bool // nil: an array
+	isKey := false
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return false
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, isString := token.(string)
+		if isKey && isString && open[len(open)-1] != nil {
+			if open[len(open)-1][key] {
+				return true
+			}
+			open[len(open)-1][key] = true
+			isKey = false
+			continue
+		}
+		switch token {
+		case json.Delim('{'):
+			open = append(open, map[string]bool{})
+		case json.Delim('['):
+			open = append(open, nil)
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+		}
+		isKey = len(open) > 0 && open[len(open)-1] != nil
+	}
 }

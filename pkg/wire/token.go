@@ -45,7 +45,7 @@ func ParseJoinToken(s string) (JoinToken, error) {
 	if err != nil {
 		return bad("it is not one word of base64")
 	}
-	if checkDepth(raw) != nil {
+	if checkShape(raw) != nil {
 		return bad("it is damaged")
 	}
 	var t JoinToken

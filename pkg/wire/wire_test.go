@@ -118,6 +118,10 @@ func TestDecodeRefuses(t *testing.T) {
 		"text that is cut short":     `{"v":1,"kind":"resent","body":{"epoch":1}`,
 		"bytes that are no UTF-8":    "{\"v\":1,\"kind\":\"resent\",\"body\":{\"epoch\":1,\"x\":\"\xff\"}}",
 		"deep nesting":               `{"v":1,"kind":"resent","body":{"epoch":1,"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}}`,
+		"a key twice":                `{"v":1,"kind":"resent","body":{"epoch":1,"epoch":2}}`,
+		"a key twice, escaped":       `{"v":1,"kind":"resent","body":{"epoch":1,"\u0065poch":2}}`,
+		"a key twice, further in":    `{"v":1,"kind":"resent","body":{"epoch":1,"x":[{"y":{"a":1,"b":2,"a":3}}]}}`,
+		"a body twice":               `{"v":1,"kind":"resent","body":{"epoch":1},"body":{"epoch":2}}`,
 		"too much":                   `{"v":1,"kind":"resent","body":{"epoch":1,"x":"` + strings.Repeat("x", 9000) + `"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
