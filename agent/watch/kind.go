@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -48,14 +49,14 @@ func (k *kindWatch) Transformer() cache.TransformFunc {
 }
 
 func (k *kindWatch) reduce(u *unstructured.Unstructured) *reduced {
-	health, message := assess(u)
+	state := health.Of(u)
 	return &reduced{
 		ObjectMeta: metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName()},
 		Sight: Sight{
 			UID:         string(u.GetUID()),
 			Fingerprint: inventory.Fingerprint(k.watcher.key, u.Object),
-			Health:      health,
-			Message:     message,
+			Health:      state.Health,
+			Message:     state.Message,
 		},
 	}
 }
