@@ -69,7 +69,7 @@ func TestACredentialHoldsFewConnections(t *testing.T) {
 	for range 20 {
 		nc, err := nats.Connect(b.url(t), as(a), nats.NoReconnect(), quiet)
 		if err != nil {
-			t.Fatal(err)
+			continue // it was cut already
 		}
 		defer nc.Close()
 		more = append(more, nc)
