@@ -28,6 +28,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/record"
 	"github.com/capstan-gitops/capstan/agent/render"
+	"github.com/capstan-gitops/capstan/agent/secrets"
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/uplink"
@@ -50,19 +51,19 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	repository, err := source.New(cfg.Source.repository(len(policy.Rules) > 0))
-	if err != nil {
-		return fmt.Errorf("source: %w", err)
-	}
 	var times clock
 	api, err := restConfig(cfg.Kubeconfig, &times)
 	if err != nil {
 		return err
 	}
-	a := &agent{cfg: cfg, version: agentVersion, log: log, api: api, times: &times, repository: repository}
+	a := &agent{cfg: cfg, version: agentVersion, log: log, api: api, times: &times}
+	a.sources = cfg.sources(len(policy.Rules) > 0)
+	if _, err := source.New(a.sources.Own); err != nil { // its files are there
+		return fmt.Errorf("source: %w", err)
+	}
 	a.engineConfig = reconcile.Config{
 		Cluster: cfg.Cluster.Name, Namespace: cfg.Namespace, Declared: cfg.Cluster.Labels, Assignable: cfg.Cluster.AssignableLabels,
-		RootPath: cfg.Source.Path, Poll: cfg.Source.PollInterval.Duration, Policy: policy,
+		RootPath: cfg.Source.Path, Policy: policy,
 		Guard:        inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
 		AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors,
 	}
@@ -81,7 +82,7 @@ type agent struct {
 	log          *slog.Logger
 	api          *rest.Config
 	times        *clock
-	repository   *source.Repository
+	sources      source.PoolConfig
 	engineConfig reconcile.Config
 	ready        atomic.Bool // to lead, or leading
 }
@@ -132,6 +133,14 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	if err != nil {
 		return err
 	}
+	named, err := secrets.New(a.api)
+	if err != nil {
+		return err
+	}
+	sources, err := source.NewPool(a.sources, heads{store}, named, a.log)
+	if err != nil {
+		return err
+	}
 	token, err := a.cfg.Hub.joinToken()
 	if err != nil {
 		return err
@@ -144,7 +153,7 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	cfg := a.engineConfig
 	cfg.MaskKey = k.Mask
 	engine = reconcile.New(cfg, reconcile.Parts{
-		Source: a.repository, Renderer: renderer, Cluster: cluster, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
+		Sources: sources, Renderer: renderer, Cluster: cluster, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
 	}, a.log)
 	spoke.Engine = engine
 	if err := engine.Load(ctx); err != nil {
@@ -186,6 +195,23 @@ func (v vault) Load(ctx context.Context) (uplink.Kept, error) {
 
 func (v vault) Save(ctx context.Context, k uplink.Kept) error {
 	return v.store.Save(ctx, uplinkName, k)
+}
+
+// heads keeps in a Secret which commits were followed.
+type heads struct{ store *state.Store }
+
+var _ source.Heads = heads{}
+
+const headName = "capstan-head"
+
+func (h heads) Load(ctx context.Context) (source.Kept, error) {
+	var k source.Kept
+	_, err := h.store.Load(ctx, headName, &k)
+	return k, err
+}
+
+func (h heads) Save(ctx context.Context, k source.Kept) error {
+	return h.store.Save(ctx, headName, k)
 }
 
 func loadKeys(ctx context.Context, store *state.Store) (keys, error) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
-	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -22,13 +20,16 @@ import (
 // rules, pinned keys, declared labels) is here and nowhere else: neither Git
 // nor the hub can take it away.
 type Config struct {
-	Cluster  ClusterConfig `json:"cluster"`
-	Source   SourceConfig  `json:"source"`
-	Hub      HubConfig     `json:"hub,omitzero"`
-	Approval gate.Config   `json:"approval,omitzero"`
-	Prune    PruneConfig   `json:"prune,omitzero"`
-	Render   RenderConfig  `json:"render,omitzero"`
-	Images   images.Config `json:"images,omitzero"`
+	Cluster ClusterConfig `json:"cluster"`
+	Source  SourceConfig  `json:"source"`
+	// Repositories are others that Apps may name, and how they are read; none:
+	// Apps may name any over http, https and ssh.
+	Repositories []RepositoryConfig `json:"repositories,omitempty"`
+	Hub          HubConfig          `json:"hub,omitzero"`
+	Approval     gate.Config        `json:"approval,omitzero"`
+	Prune        PruneConfig        `json:"prune,omitzero"`
+	Render       RenderConfig       `json:"render,omitzero"`
+	Images       images.Config      `json:"images,omitzero"`
 
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
@@ -48,44 +49,6 @@ type ClusterConfig struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// AssignableLabels are the keys the hub may assign here.
 	AssignableLabels []string `json:"assignableLabels,omitempty"`
-}
-
-// SourceConfig says where the repository is and how to read it.
-type SourceConfig struct {
-	URL          string          `json:"url"`
-	Branch       string          `json:"branch,omitempty"` // short for ref.branch
-	Ref          source.Ref      `json:"ref,omitzero"`
-	Mirrors      []string        `json:"mirrors,omitempty"`
-	Path         string          `json:"path"` // the root path
-	PollInterval metav1.Duration `json:"pollInterval,omitzero"`
-	UsernameFile string          `json:"usernameFile,omitempty"`
-	PasswordFile string          `json:"passwordFile,omitempty"`
-	TokenFile    string          `json:"tokenFile,omitempty"` // a bearer token, instead of the two
-	CAFile       string          `json:"caFile,omitempty"`
-	CertFile     string          `json:"certFile,omitempty"` // a client certificate
-	KeyFile      string          `json:"keyFile,omitempty"`
-	ProxyURL     string          `json:"proxyURL,omitempty"`
-
-	Verify source.Verify `json:"verify,omitzero"`
-
-	// For ssh.
-	IdentityFile           string `json:"identityFile,omitempty"` // a private key
-	IdentityPassphraseFile string `json:"identityPassphraseFile,omitempty"`
-	KnownHostsFile         string `json:"knownHostsFile,omitempty"`
-}
-
-// repository is what the room that reads it is given.
-func (c SourceConfig) repository(holdRewinds bool) source.Config {
-	ref := c.Ref
-	if c.Branch != "" {
-		ref.Branch = c.Branch
-	}
-	return source.Config{
-		URL: c.URL, Ref: ref, Mirrors: c.Mirrors, UsernameFile: c.UsernameFile, PasswordFile: c.PasswordFile, BearerTokenFile: c.TokenFile,
-		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ProxyURL: c.ProxyURL,
-		IdentityFile: c.IdentityFile, IdentityPassphraseFile: c.IdentityPassphraseFile, KnownHostsFile: c.KnownHostsFile,
-		Verify: c.Verify, HoldRewinds: holdRewinds,
-	}
 }
 
 // HubConfig says how to reach the hub. Without it the agent works alone.
@@ -181,6 +144,10 @@ func (c *Config) Validate() error {
 	if err := c.Source.validate(); err != nil {
 		return err
 	}
+	named := c.sources(false)
+	if err := named.Validate(); err != nil {
+		return err
+	}
 	if err := c.validateLimits(); err != nil {
 		return err
 	}
@@ -205,30 +172,6 @@ func (c *Config) validateLimits() error {
 	}
 	if c.Workers < 0 {
 		return fleet.Invalid("workers: %d is negative", c.Workers)
-	}
-	return nil
-}
-
-func (c *SourceConfig) validate() error {
-	if c.URL == "" {
-		return fleet.WithHint(fleet.Invalid("source.url is not set"), "it is the repository this cluster pulls from")
-	}
-	if c.Branch != "" && !c.Ref.IsZero() {
-		return fleet.WithHint(fleet.Invalid("source.branch and source.ref are both set"), "source.branch is short for source.ref.branch: set one of them")
-	}
-	if !c.Ref.IsZero() {
-		if err := c.Ref.Validate(); err != nil {
-			return fmt.Errorf("source.ref: %w", err)
-		}
-	}
-	if err := c.Verify.Validate(c.Ref); err != nil {
-		return fmt.Errorf("source.verify: %w", err)
-	}
-	if p := c.Path; p == "" || path.IsAbs(p) || path.Clean(p) != p || strings.HasPrefix(p, "..") {
-		return fleet.WithHint(fleet.Invalid("source.path: %q is not a path inside the repository", p), `write it like "clusters/fleet"; "." is the repository's root`)
-	}
-	if c.PollInterval.Duration < time.Second {
-		return fleet.Invalid("source.pollInterval: %s is shorter than a second", c.PollInterval.Duration)
 	}
 	return nil
 }

@@ -49,6 +49,23 @@ func TestEveryFieldOfTheSourceIsRead(t *testing.T) {
 	}
 }
 
+func TestRepositoriesThatAppsMayNameAreRead(t *testing.T) {
+	c, err := agent.ParseConfig("agent.yaml", []byte(whole+`
+repositories:
+- {url: "https://git.example.com/team/", passwordFile: p}
+- {url: "ssh://git.example.com/x", identityFile: i, knownHostsFile: h, mirrors: ["file:///m.git"], verify: {allowedSignersFile: a}}
+`))
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Repositories; len(r) != 2 || r[0].PasswordFile != "p" || r[1].IdentityFile+r[1].KnownHostsFile+r[1].Verify.AllowedSignersFile != "iha" || r[1].Mirrors[0] != "file:///m.git" {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestAMistakeIsNamed(t *testing.T) {
 	for _, tt := range []struct{ name, old, mistake, message string }{
 		{"an unknown field", "branch: main", "brunch: main", "brunch"},
@@ -63,6 +80,9 @@ func TestAMistakeIsNamed(t *testing.T) {
 		{"a commit cut short", "branch: main", "ref: {commit: abc}", "source.ref"},
 		{"no keys to verify with", "branch: main", "branch: main, verify: {mode: commit}", "source.verify"},
 		{"a tag's signature of a branch", "branch: main", "branch: main, verify: {mode: tag, openpgpKeysFile: k}", "source.verify"},
+		{"a push that is looked at tomorrow", "pollInterval: 30s", "pollInterval: 30s, pushSpread: 24h", "source.pushSpread"},
+		{"a repository of no host", "listen:", "repositories: [{url: \"https://git.example.com*\"}]\nlisten:", "repositories[0]: url"},
+		{"a field that entries do not have", "listen:", "repositories: [{url: \"https://git.example.com/x\", branch: main}]\nlisten:", "branch"},
 		{"a path out of the repository", "clusters/fleet", "../x", "source.path"},
 		{"a poll that never ends", "30s", "1ms", "pollInterval"},
 		{"a share over all", "maxPercent: 20", "maxPercent: 120", "maxPercent"},

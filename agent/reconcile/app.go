@@ -19,7 +19,8 @@ import (
 // view is the world as one worker sees it, read once.
 type view struct {
 	name     fleet.AppName
-	snapshot *unit.Snapshot
+	from     unit.Followed
+	snapshot *unit.Snapshot // of it; nil: nothing was read yet
 	facts    unit.Facts
 	known    bool  // what is wanted is known
 	read     bool  // from the root itself, since the start
@@ -36,7 +37,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := &e.world
-	v := view{name: name, snapshot: w.snapshot, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name]}
+	v := view{name: name, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name]}
 	if wanted, ok := w.wanted[name]; ok {
 		v.want = &wanted
 	}
@@ -47,6 +48,10 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		}
 		a = newApp(state.App{Name: name})
 		e.apps[name] = a
+	}
+	if v.want != nil || name == e.root {
+		v.from = e.latest(name)
+		v.snapshot = v.from.Snapshot
 	}
 	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, time.Now().Before(a.notBefore)
 	a.retry = false
@@ -72,6 +77,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	case v.doubt != nil:
 		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
 	case v.want == nil:
+		e.parts.Sources.Drop(name)
 		removed, rerr := e.remove(ctx, v)
 		if removed {
 			return rerr
@@ -82,6 +88,10 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	}
 	if errors.Is(err, errOtherAgent) {
 		return err
+	}
+	if v.want != nil {
+		e.acceptMove(name, v.from)
+		e.sourceTrouble(name, v.from)
 	}
 	err = errors.Join(err, e.heal(ctx, name))
 	e.publish(name)

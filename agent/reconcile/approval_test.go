@@ -328,20 +328,3 @@ func TestAPlanGoesOnWhenNobodyAsksForApprovalAnyMore(t *testing.T) {
 	}
 	s.synced("web")
 }
-
-func TestWhereApprovalIsAskedForARestartKnowsWhatWasFollowed(t *testing.T) {
-	key, line := newKey(t, alice)
-	s := guarded(t, webAndRoot(), line, nil)
-	s.because("web", "WaitsForApproval")
-	s.bring(s.sign(key, s.statement("web")))
-	first := s.synced("web").Revision
-	if err := s.stop(); err != nil {
-		t.Fatal(err)
-	}
-	s.start()
-	s.repo.mu.Lock()
-	defer s.repo.mu.Unlock()
-	if s.repo.resumed.Commit != first.Commit() || s.repo.resumed.Ref != "main" {
-		t.Errorf("resumed from %+v, want %s", s.repo.resumed, first)
-	}
-}

@@ -24,16 +24,24 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// Source gives the repository as it is now.
-type Source interface {
-	// Fetch returns the newest snapshot; the same one while nothing changed. An
-	// error leaves the last one good.
-	// A *unit.RewoundError holds a branch until the move is accepted.
-	Fetch(ctx context.Context) (unit.Snapshot, error)
-	// Resume tells what was followed before a restart.
-	Resume(h unit.Head)
-	// Accept lets a branch be moved as RewoundError.Accept says.
-	Accept(move string)
+// Sources follows the agent's own repository and those that Apps name. Nothing
+// in it blocks, but for Run.
+type Sources interface {
+	// Run follows until ctx ends, and calls moved when there is something to look
+	// at. fleet.ErrConflict means that another agent writes too.
+	Run(ctx context.Context, moved func(unit.Moved)) error
+	// Latest is what is known of what an app is read from; from then on that is
+	// followed. A *unit.RewoundError in it holds a branch until the move is accepted.
+	Latest(app fleet.AppName, from unit.Source) unit.Followed
+	// Drop says that an app reads nothing any more.
+	Drop(app fleet.AppName)
+	// FetchSoon has what an app is read from looked at now.
+	FetchSoon(app fleet.AppName)
+	// Pushed says that somebody pushed to a repository; "": to any.
+	Pushed(repoURL string)
+	// Accept lets the branch that an app is read from be moved, as
+	// RewoundError.Accept says.
+	Accept(app fleet.AppName, move string)
 }
 
 // Renderer turns a path into objects. The error is a *unit.RenderError where
@@ -101,7 +109,6 @@ type Config struct {
 	Declared   map[string]string
 	Assignable []string
 	RootPath   string
-	Poll       time.Duration
 	Policy     gate.Policy
 	Guard      inventory.Guard
 	MaskKey    []byte           // hides secret values in what leaves the spoke
@@ -114,7 +121,7 @@ type Config struct {
 
 // Parts are the rooms the engine works with.
 type Parts struct {
-	Source   Source
+	Sources  Sources
 	Renderer Renderer
 	Cluster  Cluster
 	Eyes     Eyes

@@ -26,10 +26,7 @@ type Engine struct {
 
 	work  workqueue.TypedRateLimitingInterface[fleet.AppName] // apps to look at
 	tell  workqueue.TypedDelayingInterface[fleet.AppName]     // apps whose status moved
-	poke  chan struct{}                                       // fetch now
 	fatal chan error
-
-	head unit.Head // as it is kept; belongs to who fetches
 
 	reads readIndexes
 
@@ -44,17 +41,14 @@ type Engine struct {
 
 // world is what all apps share.
 type world struct {
-	snapshot  *unit.Snapshot // nil until Git was reached once
-	sourceErr error
-	notice    string // what is wrong with the source, although there is a snapshot
-	self      self
-	labels    map[string]string // effective
-	chosen    map[string]string // the labels by which wanted was chosen
-	rendered  bool              // the root was rendered, so wanted is known
-	wanted    map[fleet.AppName]want
-	doubtful  map[fleet.AppName]error // Apps of the root that can't be read
-	held      map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
-	moved     bool                    // since the apps were last asked to look
+	self     self
+	labels   map[string]string // effective
+	chosen   map[string]string // the labels by which wanted was chosen
+	rendered bool              // the root was rendered, so wanted is known
+	wanted   map[fleet.AppName]want
+	doubtful map[fleet.AppName]error // Apps of the root that can't be read
+	held     map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
+	moved    bool                    // since the apps were last asked to look
 }
 
 // self is what the agent keeps of its own.
@@ -64,10 +58,7 @@ type self struct {
 	Clock    time.Time         `json:"clock"` // highest time seen
 }
 
-const (
-	selfName = "capstan-self"
-	headName = "capstan-head"
-)
+const selfName = "capstan-self"
 
 // want is an app that is meant to be here.
 type want struct {
@@ -80,6 +71,7 @@ type want struct {
 type app struct {
 	kept    state.App
 	claimed []fleet.ObjectRef // by the last render, whether it was applied or not
+	source  *problem          // what it is read from fails
 	problem *problem
 	waiting string // why the plan that is pending still waits
 	have    int    // approvals that count
@@ -120,7 +112,6 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
 		root:  fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
 		work:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](firstRetry, lastRetry)),
 		tell:  workqueue.NewTypedDelayingQueue[fleet.AppName](),
-		poke:  make(chan struct{}, 1),
 		fatal: make(chan error, 1),
 		apps:  map[fleet.AppName]*app{},
 		owner: map[fleet.ObjectRef]fleet.AppName{},
@@ -137,12 +128,6 @@ func (e *Engine) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var head unit.Head
-	if _, err := e.parts.Memory.Load(ctx, headName, &head); err != nil {
-		return err
-	}
-	e.head = head
-	e.parts.Source.Resume(head)
 	for _, k := range kept {
 		e.apps[k.Name] = newApp(k)
 		for _, it := range k.Items {
@@ -215,10 +200,7 @@ func (e *Engine) worker(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errOtherAgent):
-			select {
-			case e.fatal <- err:
-			default:
-			}
+			e.giveUp(err)
 		case err != nil:
 			e.log.Warn("app is not settled", "app", name.String(), "error", err)
 			e.later(name)
@@ -226,6 +208,14 @@ func (e *Engine) worker(ctx context.Context) {
 			e.work.Forget(name)
 		}
 		e.work.Done(name)
+	}
+}
+
+// giveUp ends Run with an error.
+func (e *Engine) giveUp(err error) {
+	select {
+	case e.fatal <- err:
+	default:
 	}
 }
 
@@ -277,9 +267,6 @@ func (e *Engine) AppSeen(name fleet.AppName) {
 	e.mu.Unlock()
 	if !ours && name != e.root {
 		e.strangers.Store(name, ref)
-	}
-	if name == e.root && e.parts.Record.Confirmed(name) != "" {
-		e.fetchSoon() // it may be about a branch that is held
 	}
 	e.work.Add(name)
 	e.tell.Add(name)

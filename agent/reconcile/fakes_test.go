@@ -1,13 +1,11 @@
 package reconcile_test
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha1" //nolint:gosec // Git's own hash, for a tree that is made up
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -33,37 +31,11 @@ type repository struct {
 	err     error
 	ref     string // "": main
 	notice  string
-	resumed unit.Head
 	renders []string
 	chosen  map[string]*unit.Directory // by path, at the last render
 }
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
-
-func (r *repository) Fetch(context.Context) (unit.Snapshot, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.err != nil {
-		return unit.Snapshot{}, r.err
-	}
-	b, err := json.Marshal(r.files)
-	files := tree(maps.Clone(r.files))
-	return unit.Snapshot{RepoURL: "https://git.example.com/fleet.git", Ref: cmp.Or(r.ref, "main"), Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
-}
-
-func (r *repository) Resume(h unit.Head) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.resumed = h
-}
-
-func (r *repository) Accept(move string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if held, ok := errors.AsType[*unit.RewoundError](r.err); ok && held.Accept() == move {
-		r.err = nil
-	}
-}
 
 type tree map[string]string
 
@@ -239,8 +211,10 @@ func (t *told) Confirmed(app fleet.AppName) string {
 // spoke is an engine among fakes.
 type spoke struct {
 	t       *testing.T
-	repo    *repository
+	repo    *repository // the agent's own
+	sources *sources
 	cluster *cluster
+	others  map[string]*repository // by URL
 	memory  *memory
 	told    *told
 	engine  *reconcile.Engine
@@ -253,11 +227,11 @@ type spoke struct {
 func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config)) *spoke {
 	t.Helper()
 	s := &spoke{
-		t: t, repo: &repository{files: files}, now: time.Now(),
+		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(),
 		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
-			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root", Poll: time.Hour,
+			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root",
 			Guard: inventory.DefaultGuard, MaskKey: []byte("key"), Workers: 4,
 		},
 	}
@@ -281,8 +255,9 @@ func (s *spoke) start() {
 		objects: map[fleet.AppName]v1alpha1.AppStatus{}, confirmed: map[fleet.AppName]string{},
 		absent: map[fleet.AppName]bool{app("absent"): true}, misses: map[fleet.AppName]int{},
 	}
+	s.sources = newSources(s.repo, s.others)
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
-		Source: s.repo, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
+		Sources: s.sources, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },
 	}, slog.New(slog.DiscardHandler))
 	s.cluster.seen = s.engine.Seen

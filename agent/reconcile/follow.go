@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent/selection"
@@ -12,112 +11,96 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// follow keeps the snapshot new: every poll interval, and at once when somebody
-// pushed or asked.
+// follow has the repositories followed until ctx ends.
 func (e *Engine) follow(ctx context.Context) {
-	failures := 0
-	for {
-		if e.fetch(ctx) {
-			failures = 0
-		} else {
-			failures++
-		}
-		timer := time.NewTimer(pause(e.cfg.Poll, failures))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		case <-e.poke:
-			timer.Stop()
-		}
+	err := e.parts.Sources.Run(ctx, e.moved)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, fleet.ErrConflict):
+		e.giveUp(errors.Join(errOtherAgent, err))
+	default:
+		e.giveUp(err)
 	}
 }
 
-// pause spreads the polls of a fleet by a tenth, and slows down while the
-// repository can't be reached, to ten minutes at most.
-func pause(poll time.Duration, failures int) time.Duration {
-	d := poll
-	for range min(failures, 6) {
-		d = min(2*d, max(poll, 10*time.Minute))
-	}
-	return d + time.Duration(rand.Int64N(int64(d)/10+1))
-}
-
-func (e *Engine) fetch(ctx context.Context) bool {
-	snapshot, err := e.newest(ctx)
-	if ctx.Err() != nil {
-		return false
+// moved has those looked at that read from a repository that moved. What is read
+// from the agent's own waits for the root, which says what is wanted.
+func (e *Engine) moved(m unit.Moved) {
+	apps := m.Apps
+	if m.Own {
+		apps = []fleet.AppName{e.root}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err != nil {
-		if e.world.sourceErr == nil || e.world.sourceErr.Error() != err.Error() {
-			e.log.Warn("the repository can't be read", "error", err)
-			e.world.sourceErr = err
-			e.work.Add(e.root)
+	for _, name := range apps {
+		if !m.Head {
+			e.work.Add(name)
+			continue
 		}
-		return false
-	}
-	old := e.world.snapshot
-	mended := e.world.sourceErr != nil
-	e.world.sourceErr = nil
-	if snapshot.Notice != e.world.notice && snapshot.Notice != "" {
-		e.log.Warn("the repository or a mirror fails", "notice", snapshot.Notice)
-	}
-	e.world.notice = snapshot.Notice
-	if old == nil || old.Revision() != snapshot.Revision() {
-		e.log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From, "rewound", snapshot.Rewound)
-		e.world.snapshot, e.world.moved = &snapshot, true
-		if snapshot.Rewound != "" {
-			e.parts.Record.Event(e.root, true, "Rewound", fmt.Sprintf("%s was moved to %s, which does not come after %s", snapshot.Ref, snapshot.Commit, snapshot.Rewound))
+		e.now(name)
+		if s := e.latest(name).Snapshot; s != nil && s.Rewound != "" {
+			e.parts.Record.Event(name, true, "Rewound", fmt.Sprintf("%s was moved to %s, which does not come after %s", s.Ref, s.Commit, s.Rewound))
 		}
-		e.now(e.root)
-	} else if mended {
-		e.work.Add(e.root)
 	}
-	return true
+	if m.Own && m.Head {
+		e.world.moved = true
+	}
 }
 
-// newest fetches. Where approval is asked for, it writes down what is followed
-// before that counts, so that a branch that is moved during a restart is noticed.
-func (e *Engine) newest(ctx context.Context) (unit.Snapshot, error) {
-	if move := e.parts.Record.Confirmed(e.root); move != "" {
-		e.parts.Source.Accept(move)
-	}
-	snapshot, err := e.parts.Source.Fetch(ctx)
-	if held, ok := errors.AsType[*unit.RewoundError](err); ok {
-		return snapshot, fleet.WithHint(err, fmt.Sprintf("push a commit that comes after %s, as git revert makes one; or let it be followed: kubectl -n %s annotate --overwrite app %s %s=%s",
-			held.From, e.root.Namespace, e.root.Name, ConfirmAnnotation, held.Accept()))
-	}
-	if err != nil || snapshot.Head() == e.head {
-		return snapshot, err
-	}
-	if len(e.cfg.Policy.Rules) == 0 {
-		// Nothing is held here, and a commit that touches nothing of this cluster
-		// is to cost its API server nothing.
-		e.head = snapshot.Head()
-		return snapshot, nil
-	}
-	if err := e.parts.Memory.Save(ctx, headName, snapshot.Head()); err != nil {
-		if errors.Is(err, fleet.ErrConflict) {
-			err = errors.Join(errOtherAgent, err)
-			select {
-			case e.fatal <- err:
-			default:
-			}
-		}
-		return snapshot, err
-	}
-	e.head = snapshot.Head()
-	return snapshot, nil
+// latest is what is known of what an app is read from. Called with e.mu held.
+func (e *Engine) latest(name fleet.AppName) unit.Followed {
+	return e.parts.Sources.Latest(name, sourceOf(e.world.wanted[name]))
 }
 
-// fetchSoon asks for a fetch without waiting for it.
-func (e *Engine) fetchSoon() {
-	select {
-	case e.poke <- struct{}{}:
-	default:
+// sourceOf is what an app is read from; of the root, which nobody wants, it is
+// the agent's own repository.
+func sourceOf(w want) unit.Source {
+	if w.app == nil {
+		return unit.Source{}
+	}
+	s := w.app.Spec.Source
+	out := unit.Source{RepoURL: s.RepoURL}
+	if s.Ref != nil {
+		out.Ref = unit.Ref(*s.Ref)
+	}
+	if s.SecretRef != nil {
+		out.Secret = unit.SecretName{Namespace: w.app.Namespace, Name: s.SecretRef.Name}
+	}
+	return out
+}
+
+const reasonSource = "SourceFailed"
+
+// sourceTrouble shows whether what an app is read from fails: what was read
+// before stays in force. Where the agent's own repository fails, that shows on
+// the root alone.
+func (e *Engine) sourceTrouble(name fleet.AppName, f unit.Followed) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil {
+		return
+	}
+	if f.Err == nil || f.Own && name != e.root {
+		a.source = nil
+		return
+	}
+	p := problem{reason: reasonSource, message: oneLine(f.Err), hint: hint(f.Err), unknown: true}
+	if held, ok := errors.AsType[*unit.RewoundError](f.Err); ok {
+		p.hint = fmt.Sprintf("push a commit that comes after %s, as git revert makes one; or let it be followed: kubectl -n %s annotate --overwrite app %s %s=%s",
+			held.From, name.Namespace, name.Name, ConfirmAnnotation, held.Accept())
+	}
+	if a.source == nil || *a.source != p {
+		e.parts.Record.Event(name, true, p.reason, p.message)
+	}
+	a.source = &p
+}
+
+// acceptMove lets a branch that is held be moved, where a person confirmed that.
+func (e *Engine) acceptMove(name fleet.AppName, f unit.Followed) {
+	held, ok := errors.AsType[*unit.RewoundError](f.Err)
+	if ok && (!f.Own || name == e.root) && e.parts.Record.Confirmed(name) == held.Accept() {
+		e.parts.Sources.Accept(name, held.Accept())
 	}
 }
 
@@ -165,10 +148,10 @@ func (e *Engine) now(name fleet.AppName) {
 	e.work.Add(name)
 }
 
-// revision is what is rendered now, or "".
-func (w *world) revision() fleet.Revision {
-	if w.snapshot == nil {
-		return ""
+// revision is what the root is read from now, or "". Called with e.mu held.
+func (e *Engine) revision() fleet.Revision {
+	if s := e.latest(e.root).Snapshot; s != nil {
+		return s.Revision()
 	}
-	return w.snapshot.Revision()
+	return ""
 }

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -16,7 +17,7 @@ type readIndexes struct {
 	where    map[readKey]branch
 }
 
-type branch struct{ repoURL, ref string }
+type branch struct{ repoURL, ref string } // or a commit, which stands by itself
 
 // readKey is one of an app's read-sets.
 type readKey struct {
@@ -39,7 +40,7 @@ const (
 func (x *readIndexes) of(s unit.Snapshot, key readKey) *unit.ReadIndex[readKey] {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	b := branch{s.RepoURL, s.Ref}
+	b := branch{s.RepoURL, cmp.Or(s.Ref, s.Commit)}
 	if was, known := x.where[key]; known && was != b {
 		x.leave(key)
 	}

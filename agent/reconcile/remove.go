@@ -72,6 +72,7 @@ func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 	e.world.moved = true // what it owned is free for others
 	e.mu.Unlock()
 	e.reads.forget(name)
+	e.parts.Sources.Drop(name)
 	e.parts.Reports.Gone(name)
 	e.work.Add(e.root)
 	return nil
@@ -88,7 +89,7 @@ func keptSpec(k state.App) *v1alpha1.AppSpec {
 func (e *Engine) headRevision() fleet.Revision {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.world.revision()
+	return e.revision()
 }
 
 // keepObjects replaces, among the objects that were last applied, those of one sort.

@@ -38,27 +38,12 @@ func (e *Engine) reconcileRoot(ctx context.Context) error {
 	if errors.Is(err, errOtherAgent) {
 		return err
 	}
-	e.sourceTrouble()
+	e.acceptMove(e.root, v.from)
+	e.sourceTrouble(e.root, v.from)
 	err = errors.Join(err, e.heal(ctx, e.root))
 	e.publish(e.root)
 	return err
 }
-
-// sourceTrouble shows on the root that the repository can't be read. What was
-// read before stays in force.
-func (e *Engine) sourceTrouble() {
-	e.mu.Lock()
-	err, was := e.world.sourceErr, e.apps[e.root].problem
-	if err == nil && was != nil && was.reason == reasonSource {
-		e.apps[e.root].problem = nil
-	}
-	e.mu.Unlock()
-	if err != nil {
-		e.trouble(e.root, problem{reason: reasonSource, message: oneLine(err), hint: fleet.Hint(err), unknown: true})
-	}
-}
-
-const reasonSource = "SourceFailed"
 
 // readRoot brings what is wanted up to date. While the root can't be read, what
 // was wanted stays wanted.

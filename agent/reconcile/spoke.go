@@ -20,14 +20,16 @@ func (e *Engine) Report() fleet.ClusterReport {
 	defer e.mu.Unlock()
 	r := fleet.ClusterReport{
 		UID: e.cfg.UID, AgentVersion: e.cfg.AgentVersion, KubernetesVersion: e.cfg.KubernetesVersion,
-		Declared: e.cfg.Declared, Assignable: e.cfg.Assignable, Head: e.world.revision(),
+		Declared: e.cfg.Declared, Assignable: e.cfg.Assignable, Head: e.revision(),
 	}
-	if err := e.world.sourceErr; err != nil {
-		r.Message = err.Error()
-	} else if a := e.apps[e.root]; a != nil && a.problem != nil {
-		r.Message = a.problem.message
-	} else {
-		r.Message = e.world.notice
+	own, root := e.latest(e.root), e.apps[e.root]
+	switch {
+	case own.Err != nil:
+		r.Message = own.Err.Error()
+	case root != nil && root.problem != nil:
+		r.Message = root.problem.message
+	case own.Snapshot != nil:
+		r.Message = own.Snapshot.Notice
 	}
 	return r
 }
@@ -56,10 +58,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 	next := self{Assigned: in.Merge(before.Assigned), Intent: in, Clock: e.parts.Now().UTC()}
 	if err := e.parts.Memory.Save(ctx, selfName, next); err != nil {
 		if errors.Is(err, fleet.ErrConflict) {
-			select {
-			case e.fatal <- errors.Join(errOtherAgent, err):
-			default:
-			}
+			e.giveUp(errors.Join(errOtherAgent, err))
 		}
 		return err
 	}
@@ -81,7 +80,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 		if slices.ContainsFunc(before.Intent.Syncs, func(o fleet.SyncRequest) bool { return o.ID == s.ID }) {
 			continue
 		}
-		e.fetchSoon()
+		e.parts.Sources.FetchSoon(s.App)
 		if a := e.apps[s.App]; a != nil {
 			a.retry = true
 			e.now(s.App)
@@ -149,7 +148,7 @@ func (e *Engine) keptOf(name fleet.AppName) (state.App, error) {
 }
 
 // GitPushed says that somebody pushed to a repository.
-func (e *Engine) GitPushed(string) { e.fetchSoon() }
+func (e *Engine) GitPushed(repoURL string) { e.parts.Sources.Pushed(repoURL) }
 
 // Floor is the highest time seen before the restart.
 func (e *Engine) Floor() time.Time {

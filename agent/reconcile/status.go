@@ -98,10 +98,14 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 	}
 	var sick string
 	s.Health, sick = e.health(a)
+	problem := a.problem
+	if a.source != nil {
+		problem = a.source // what else is wrong may be mended there already
+	}
 	switch {
-	case a.problem != nil:
-		s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, a.problem.reason, a.problem.message, a.problem.hint
-		if a.problem.unknown {
+	case problem != nil:
+		s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, problem.reason, problem.message, problem.hint
+		if problem.unknown {
 			s.Sync = fleet.SyncUnknown
 		}
 	case k.Pending != nil && (a.waiting != "" || k.Granted == nil):

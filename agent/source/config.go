@@ -1,6 +1,7 @@
 package source
 
 import (
+	"os"
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -41,6 +42,17 @@ type Config struct {
 
 	Limits  Limits        // zero fields: defaults
 	Timeout time.Duration // of one fetch; 0: two minutes
+
+	// readFile reads the files with credentials and what is trusted; nil: from disk.
+	readFile func(name string) ([]byte, error)
+}
+
+// read gives a file's content.
+func (c *Config) read(name string) ([]byte, error) {
+	if c.readFile != nil {
+		return c.readFile(name)
+	}
+	return os.ReadFile(name)
 }
 
 func (c *Config) setDefaults() {

@@ -3,7 +3,6 @@ package source
 import (
 	"encoding/base64"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing/transport"
@@ -25,7 +24,7 @@ func (c *Config) credentials() (credentials, error) {
 			continue
 		}
 		var err error
-		if *each.into, err = readSecret(each.file); err != nil {
+		if *each.into, err = c.readSecret(each.file); err != nil {
 			return credentials{}, err
 		}
 	}
@@ -65,8 +64,8 @@ func (c credentials) hide(text string) string {
 	return text
 }
 
-func readSecret(file string) (string, error) {
-	b, err := os.ReadFile(file)
+func (c *Config) readSecret(file string) (string, error) {
+	b, err := c.read(file)
 	if err != nil {
 		return "", fleet.WithHint(fmt.Errorf("repository credentials: %w", err), "is the Secret mounted, and may the agent read it?")
 	}

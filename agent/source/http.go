@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"time"
 
@@ -76,7 +75,7 @@ func (l *httpLine) refresh() error {
 		var content []byte
 		if name != "" {
 			var err error
-			if content, err = os.ReadFile(name); err != nil {
+			if content, err = l.cfg.read(name); err != nil {
 				return fleet.WithHint(fmt.Errorf("the repository's certificates: %w", err), "is the ConfigMap or Secret mounted?")
 			}
 		}

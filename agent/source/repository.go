@@ -54,6 +54,12 @@ func New(cfg Config) (*Repository, error) {
 	return r, nil
 }
 
+// goOnFrom takes over what another read of the same, so that nothing is brought
+// again. The other is not used any more.
+func (r *Repository) goOnFrom(before *Repository) {
+	r.parsed, r.last, r.resumed, r.accepted = before.parsed, before.last, before.resumed, before.accepted
+}
+
 func newPlace(cfg *Config, url string) (place, error) {
 	a, err := parseAddress(url)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+	"golang.org/x/sys/unix"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -99,12 +100,12 @@ func (l *sshLine) handshake(conn net.Conn, key ssh.Signer, hosts *hostKeys) (*ss
 // identity reads the private key. What a parser says of a key file is not for
 // people to see.
 func (l *sshLine) identity() (ssh.Signer, error) {
-	content, err := os.ReadFile(l.cfg.IdentityFile)
+	content, err := l.cfg.read(l.cfg.IdentityFile)
 	if err != nil {
 		return nil, fleet.WithHint(fmt.Errorf("private key for ssh: %w", err), "is the Secret mounted, and may the agent read it?")
 	}
 	if l.cfg.IdentityPassphraseFile != "" {
-		passphrase, err := readSecret(l.cfg.IdentityPassphraseFile)
+		passphrase, err := l.cfg.readSecret(l.cfg.IdentityPassphraseFile)
 		if err != nil {
 			return nil, err
 		}
@@ -140,15 +141,35 @@ type hostKeys struct {
 }
 
 func (l *sshLine) knownHosts() (*hostKeys, error) {
-	content, err := os.ReadFile(l.cfg.KnownHostsFile)
+	content, err := l.cfg.read(l.cfg.KnownHostsFile)
 	if err != nil {
 		return nil, fleet.WithHint(fmt.Errorf("host keys to trust: %w", err), "is the ConfigMap or Secret mounted?")
 	}
-	known, err := knownhosts.New(l.cfg.KnownHostsFile)
+	known, err := parseKnownHosts(l.cfg.KnownHostsFile, content)
 	if err != nil {
 		return nil, fleet.WithHint(fleet.Invalid("host keys to trust: %s", plain(err.Error())), "it is to be a known_hosts file as ssh-keyscan writes it")
 	}
 	return &hostKeys{file: l.cfg.KnownHostsFile, known: known, authorities: strings.Contains(string(content), "@cert-authority")}, nil
+}
+
+// parseKnownHosts reads a known_hosts file's content, called by its name in
+// errors. The library reads files alone, so it is given one in memory.
+func parseKnownHosts(name string, content []byte) (ssh.HostKeyCallback, error) {
+	fd, err := unix.MemfdCreate("known_hosts", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("a file in memory: %w", err)
+	}
+	shown := fmt.Sprintf("/proc/self/fd/%d", fd)
+	f := os.NewFile(uintptr(fd), shown)
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return nil, fmt.Errorf("a file in memory: %w", err)
+	}
+	known, err := knownhosts.New(shown)
+	if err != nil {
+		return nil, errors.New(strings.ReplaceAll(err.Error(), shown, name))
+	}
+	return known, nil
 }
 
 // check says what is wrong with a host's key.

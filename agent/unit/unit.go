@@ -68,6 +68,7 @@ type Head struct {
 	RepoURL string `json:"repoURL"`
 	Ref     string `json:"ref"`
 	Commit  string `json:"commit"`
+	Follows string `json:"follows,omitempty"` // what led to Ref; "" in the agent's own repository
 }
 
 // RewoundError says that a branch was moved to a commit that does not come after

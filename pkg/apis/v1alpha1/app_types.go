@@ -66,9 +66,33 @@ type AppSpec struct {
 	Sync AppSync `json:"sync,omitzero"`
 }
 
-// AppSource says where in the repository an app is described. The repository
-// itself is the agent's own.
+// AppSource says where an app is described: in which repository, at which ref
+// of it, and at which path there. Absent repoURL and ref: as the agent's own
+// root path, at the same commit.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.repoURL)",message="secretRef needs a repoURL: the agent has its own credentials for its own repository"
 type AppSource struct {
+	// RepoURL is a repository: https, http, ssh, or [user@]host:path, without
+	// credentials in it. The cluster's own configuration may bound which there may
+	// be, and says how they are read. Absent: the agent's own.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\s\\\\x00-\\\\x1f\\\\x7f\\\\\\\\]')",message="must not hold white space, backslashes or control characters"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[a-z]+://[^/]*:[^/]*@')",message="must not hold credentials: put them into a Secret, and name it in secretRef"
+	// +kubebuilder:validation:XValidation:rule="self.contains(':')",message="must be a URL like https://git.example.com/team/shop.git"
+	RepoURL string `json:"repoURL,omitempty"`
+
+	// Ref is what is followed there. Absent: what the agent follows in its own
+	// repository; in another one the branch main.
+	// +optional
+	Ref *AppRef `json:"ref,omitempty"`
+
+	// SecretRef names a Secret with what the repository's server asks for. It is
+	// for repoURL's own host alone.
+	// +optional
+	SecretRef *AppSecretRef `json:"secretRef,omitempty"`
+
 	// Path is a directory, from the repository's root. With a kustomization file
 	// in it Kustomize builds it; without one it is a directory of plain manifests.
 	// It may be a template over the cluster's facts: {{ .cluster.name }} and
@@ -87,6 +111,50 @@ type AppSource struct {
 	// without one the manifests right in the directory are taken.
 	// +optional
 	Directory *AppDirectory `json:"directory,omitempty"`
+}
+
+// AppRef names what is followed in a repository: exactly one of its fields.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.branch) ? 1 : 0) + (has(self.tag) ? 1 : 0) + (has(self.semver) ? 1 : 0) + (has(self.commit) ? 1 : 0) == 1",message="exactly one of branch, tag, semver and commit must be set"
+type AppRef struct {
+	// Branch is followed wherever it moves.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Branch string `json:"branch,omitempty"`
+
+	// Tag is followed by its name.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Tag string `json:"tag,omitempty"`
+
+	// Semver is a range of versions, like ">=1.2.0 <2.0.0": of the tags within it
+	// the one with the highest version is followed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Semver string `json:"semver,omitempty"`
+
+	// Commit is all 40 digits of one commit. It never moves.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9a-f]{40}$')",message="must be all 40 digits of a commit, in lower case"
+	// +kubebuilder:validation:MaxLength=40
+	Commit string `json:"commit,omitempty"`
+}
+
+// AppSecretRef names a Secret in the App's own namespace. Its keys: username and
+// password, or bearerToken; identity and, if it has a passphrase, password, with
+// known_hosts, for ssh; ca.crt, to trust; tls.crt and tls.key, to show. It may
+// rotate: a change counts at once.
+type AppSecretRef struct {
+	// Name is the Secret's. In the agent's own namespace, names that begin with
+	// "capstan-" are the agent's, and refused.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be a Secret's name: lower case letters, digits, '-' and '.'"
+	Name string `json:"name"`
 }
 
 // AppDirectory chooses among plain manifests: files that end in .yaml, .yml or

@@ -52,6 +52,9 @@ func (s *AppSpec) Validate() error {
 	if err := validatePath(s.Source.Path); err != nil {
 		return fmt.Errorf("spec.source.path: %w", err)
 	}
+	if err := s.Source.validateRepository(); err != nil {
+		return err
+	}
 	if err := s.Source.Directory.validate(); err != nil {
 		return err
 	}
