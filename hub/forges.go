@@ -18,5 +18,8 @@ func openHooks(cfg Config, d *desk.Desk) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hooks.New(hooks.Config{Secrets: secrets, Pushed: d.GitPushed, Log: cfg.Log})
+	return hooks.New(hooks.Config{
+		Secrets: secrets, Pushed: d.GitPushed, Log: cfg.Log,
+		Observe: func(provider string, o hooks.Outcome) { cfg.meters.Webhook(provider, string(o)) },
+	})
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/capstan-gitops/capstan/hub/broker"
 	"github.com/capstan-gitops/capstan/hub/desk"
 	"github.com/capstan-gitops/capstan/hub/hooks"
+	"github.com/capstan-gitops/capstan/hub/metrics"
 	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/hub/view"
 	"github.com/capstan-gitops/capstan/hub/web"
@@ -53,9 +54,14 @@ type Config struct {
 	HookSecretsFile string // of the forges' webhooks; empty: none are taken
 	NotifyFile      string // whom to notify of what; empty: nobody
 
+	MetricsListen string // host:port for Prometheus, /metrics; empty: none
+	Version       string // of this program, shown in metrics
+
 	Log *slog.Logger
 	// Started is called once everybody is let in. Nil: nobody is told.
 	Started func(Addresses)
+
+	meters *metrics.Metrics // made by Run
 }
 
 // Addresses are where a hub can be reached.
@@ -64,6 +70,7 @@ type Addresses struct {
 	NATSURLs   []string // of the agents' end
 	AdminToken string   // file with the administrator's token; empty: there is none
 	Plain      bool     // agents connect without TLS
+	Metrics    string   // host:port for Prometheus; empty: there is none
 }
 
 // Validate checks what can be known before the start. The error is ErrInvalid.
@@ -82,6 +89,12 @@ func (c Config) broker() broker.Config {
 		Dir: c.DataDir, Listen: c.NATSListen, WSListen: c.NATSWSListen, Advertise: c.NATSURLs,
 		TLS: broker.TLSMode(c.NATSTLS), CertFile: c.NATSCert, KeyFile: c.NATSKey, CAFile: c.NATSCA, Log: c.Log,
 	}
+}
+
+// counted has the broker count what agents say.
+func (c Config) counted(b broker.Config) broker.Config {
+	b.Observe, b.Dropped = c.meters.AgentMessage, c.meters.AgentMessageDropped
+	return b
 }
 
 // validURL takes an absolute URL of one of the schemes, without a credential.
@@ -110,7 +123,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer unlock()
-	b, err := broker.Open(cfg.broker())
+	cfg.meters = metrics.New(cfg.Version)
+	b, err := broker.Open(cfg.counted(cfg.broker()))
 	if err != nil {
 		return err
 	}
@@ -124,19 +138,26 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer front.close()
+	cfg.meters.Watch(sources(people, kept, b))
+	meters, err := openMeters(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer meters.close()
 	if err := b.Serve(spokes); err != nil {
 		return err
 	}
 	urls, _ := b.Address()
 	if cfg.Started != nil {
-		cfg.Started(Addresses{URL: front.url, NATSURLs: urls, AdminToken: front.adminToken, Plain: !b.Secure()})
+		cfg.Started(Addresses{URL: front.url, NATSURLs: urls, AdminToken: front.adminToken, Plain: !b.Secure(), Metrics: meters.address()})
 	}
 	// What was last heard is written down after nobody asks any more.
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { return people.Run(keep) })
-	g.Go(func() error { defer stop(); return front.serve(ctx) })
+	g.Go(func() error { defer stop(); defer meters.close(); return front.serve(ctx) })
+	g.Go(meters.serve)
 	g.Go(func() error { runNotifications(ctx, cfg, told, people, kept, front.url); return nil })
 	err = g.Wait()
 	cfg.Log.Info("stopped")
@@ -144,7 +165,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // openDesk puts the ledger between the store and the link.
-func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *desk.Spokes, store.Store, error) {
+func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *desk.Spokes, *store.KV, error) {
 	js, err := b.JetStream()
 	if err != nil {
 		return nil, nil, nil, err
@@ -163,7 +184,7 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 		Approvals: s.Bucket(store.Approvals),
 		Audit:     s.Log(),
 		View:      view.New(),
-		Link:      b,
+		Link:      countedLink{b, cfg.meters},
 		Log:       cfg.Log,
 	})
 	if err != nil {
@@ -211,7 +232,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk) (*front, error) {
 		return nil, err
 	}
 	f.server = &http.Server{
-		Handler:           handler,
+		Handler:           cfg.meters.HTTP(handler),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -59,6 +59,10 @@ type Config struct {
 	KeyFile   string
 	CAFile    string           // what agents are told to trust, or SystemCA; empty: CertFile
 	Now       func() time.Time // by which certificates end; nil: time.Now
+	// Observe hears how each message of an agent was answered: what it is, one of
+	// few words. Dropped hears of those that were not. Nil: nobody counts.
+	Observe func(what string, err error)
+	Dropped func(what string)
 	Log       *slog.Logger
 }
 
@@ -90,6 +94,12 @@ type Broker struct {
 func Open(cfg Config) (_ *Broker, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, error) {}
+	}
+	if cfg.Dropped == nil {
+		cfg.Dropped = func(string) {}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

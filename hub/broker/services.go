@@ -34,7 +34,7 @@ func (b *Broker) subscribe(desk Desk) error {
 	if _, err := b.agents.QueueSubscribe(wire.AllUp, queue, b.takeUp); err != nil {
 		return fmt.Errorf("serve agents: %w", err)
 	}
-	if _, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.enqueue(enrols, m) }); err != nil {
+	if _, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.enqueue(enrols, m, enrolment) }); err != nil {
 		return fmt.Errorf("serve enrolments: %w", err)
 	}
 	if err := b.agents.Flush(); err != nil {
@@ -69,18 +69,33 @@ func (b *Broker) takeUp(m *nats.Msg) {
 		return
 	}
 	if !b.gate.allow(up.Cluster, len(m.Data), time.Now()) {
-		b.refuse(m, fleet.WithHint(fleet.Unavailable("cluster %s sends more than its share", up.Cluster), "send less often"))
+		err := fleet.WithHint(fleet.Unavailable("cluster %s sends more than its share", up.Cluster), "send less often")
+		b.cfg.Observe(word(up.Verb), err)
+		b.refuse(m, err)
 		return
 	}
 	h := fnv.New32a()
 	h.Write([]byte(up.Cluster))
-	b.enqueue(b.queues[h.Sum32()%workers], m)
+	b.enqueue(b.queues[h.Sum32()%workers], m, word(up.Verb))
 }
 
-func (b *Broker) enqueue(q chan<- *nats.Msg, m *nats.Msg) {
+// enrolment is what an enrolment is counted as.
+const enrolment = "enrol"
+
+// word is a verb as it is counted: an agent's own invention is none.
+func word(verb string) string {
+	switch verb {
+	case wire.VerbStatus, wire.VerbResent, wire.VerbHeartbeat, wire.VerbIntent, wire.VerbRenew:
+		return verb
+	}
+	return "other"
+}
+
+func (b *Broker) enqueue(q chan<- *nats.Msg, m *nats.Msg, what string) {
 	select {
 	case q <- m:
 	default:
+		b.cfg.Dropped(what)
 		b.cfg.Log.Warn("dropped a message: too many wait", "subject", m.Subject)
 	}
 }
@@ -95,6 +110,7 @@ func (b *Broker) serveUp(desk Desk, m *nats.Msg) {
 		return
 	}
 	answer, err := b.answer(ctx, desk, up, m.Data)
+	b.cfg.Observe(word(up.Verb), err)
 	if err != nil {
 		b.cfg.Log.Debug("refused a message", "subject", m.Subject, "error", err)
 		b.refuse(m, err)
@@ -154,6 +170,7 @@ func (b *Broker) serveEnrol(desk Desk, m *nats.Msg) {
 		return
 	}
 	answer, err := b.enrol(ctx, desk, join, m.Data)
+	b.cfg.Observe(enrolment, err)
 	if err != nil {
 		b.cfg.Log.Warn("refused an enrolment", "join", join, "error", err)
 		b.refuse(m, err)

@@ -38,7 +38,7 @@ func main() {
 const envPrefix = "CAPSTAN_HUB_"
 
 func newCommand() *cobra.Command {
-	var cfg hub.Config
+	cfg := hub.Config{Version: version}
 	var level string
 	cmd := &cobra.Command{
 		Use:   "capstan-hub",
@@ -101,6 +101,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.NATSCA, "nats-ca", "", "file with the certificates agents are told to trust, or system for what theirs trusts (default the certificate itself)")
 	f.StringVar(&cfg.HookSecretsFile, "hook-secrets-file", "", "secrets of forges' webhooks, one a line: PROVIDER REPOSITORY SECRET; they call /hooks/PROVIDER (default none are taken)")
 	f.StringVar(&cfg.NotifyFile, "notify-file", "", "whom to notify of what, in YAML; to try it: capstan-hub notify-test (default nobody is)")
+	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address for Prometheus, /metrics, without authentication (default none)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.AddCommand(newNotifyTest())
 	return cmd
