@@ -273,6 +273,8 @@ func TestLayersRefuseWhatTheyMust(t *testing.T) {
 		{"agent/render/tree.go", "github.com/go-git/go-git/v5", false},
 		{"agent/render/worker/build.go", "sigs.k8s.io/kustomize/api/krusty", true},
 		{"agent/render/render.go", "sigs.k8s.io/kustomize/api/krusty", false},
+		{"agent/render/worker/helm.go", "helm.sh/helm/v4/pkg/engine", true},
+		{"agent/render/render.go", "helm.sh/helm/v4/pkg/engine", false},
 		{"agent/render/render.go", module + "/agent/render/worker", false},
 		{"agent/render/render_test.go", module + "/agent/render/worker", true},
 		{"agent/cmd/capstan-render/main.go", module + "/agent/render/worker", true},

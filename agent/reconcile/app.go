@@ -102,6 +102,12 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 // as far as the gates let it.
 func (e *Engine) converge(ctx context.Context, v view) error {
 	spec := v.want.spec
+	helm, err := e.helmOf(ctx, v.want.app)
+	if err != nil {
+		e.trouble(v.name, problem{reason: "ValuesUnavailable", message: oneLine(err), hint: hint(err), unknown: true})
+		return err
+	}
+	v.facts.Values = e.valuesHash(helm)
 	settled, waiting, err := e.remembered(ctx, v, spec)
 	if err != nil || settled {
 		return err
@@ -109,8 +115,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if waiting && !e.mayPass(v) {
 		return nil
 	}
-	source := v.want.app.Spec.Source
-	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: source.Path, Facts: v.facts, Directory: directoryOf(source)})
+	rendered, err := e.render(ctx, e.request(v, helm))
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}

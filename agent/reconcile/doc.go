@@ -116,6 +116,7 @@ type Config struct {
 
 	AgentVersion      string
 	KubernetesVersion string
+	ValuesPoll        time.Duration // how often charts' values in the cluster are read; 0: every minute
 	Workers           int // apps worked on at once
 }
 

@@ -155,6 +155,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer cancel()
 	var g errgroup.Group
 	g.Go(func() error { e.follow(ctx); return nil })
+	g.Go(func() error { e.followValues(ctx); return nil })
 	for range max(1, e.cfg.Workers) {
 		g.Go(func() error { e.worker(ctx); return nil })
 	}

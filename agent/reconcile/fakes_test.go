@@ -66,7 +66,11 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 	if !ok {
 		read = unit.Read{Kind: unit.ReadMissing}
 	}
-	reads := unit.ReadSet{Paths: map[string]unit.Read{q.Path: read}, Renderer: "test"}
+	reads := unit.ReadSet{Paths: map[string]unit.Read{q.Path: read}, Renderer: "test", Values: q.Facts.Values}
+	if q.Helm != nil {
+		reads.Kubernetes = q.Facts.Kubernetes
+		text = helmText(q)
+	}
 	if !ok {
 		return unit.Rendered{}, &unit.RenderError{File: q.Path, Message: q.Path + ": not there", Reads: reads}
 	}

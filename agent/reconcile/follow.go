@@ -110,7 +110,7 @@ func (e *Engine) effective(assigned map[string]string) map[string]string {
 
 // facts are what a render may know.
 func (e *Engine) facts() unit.Facts {
-	return unit.Facts{Cluster: e.cfg.Cluster, Labels: e.world.labels}
+	return unit.Facts{Cluster: e.cfg.Cluster, Labels: e.world.labels, Kubernetes: e.cfg.KubernetesVersion}
 }
 
 // passOn has every app looked at, if what they depend on moved. The root is

@@ -65,7 +65,7 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 			return false, errors.Join(err, e.asBefore(v, content))
 		}
 	}
-	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts})
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts, Release: unit.Release{Name: e.root.Name, Namespace: e.root.Namespace}})
 	if err != nil {
 		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}

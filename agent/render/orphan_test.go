@@ -70,7 +70,10 @@ func TestTheVersionIsTheOneThatIsLinked(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, _, _ := strings.Cut(newRenderer(t, render.Config{}).Version(), "/")
-	if want := strings.Replace(v, "kustomize ", "sigs.k8s.io/kustomize/api ", 1); !bytes.Contains(mod, []byte(want+"\n")) {
-		t.Errorf("it says %q, and go.mod has no %q", v, want)
+	for library := range strings.SplitSeq(v, ", ") {
+		want := strings.NewReplacer("kustomize ", "sigs.k8s.io/kustomize/api ", "helm ", "helm.sh/helm/v4 ").Replace(library)
+		if !bytes.Contains(mod, []byte(want+"\n")) {
+			t.Errorf("it says %q, and go.mod has no %q", v, want)
+		}
 	}
 }

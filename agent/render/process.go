@@ -110,7 +110,7 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (u
 		}
 	}()
 	s := server{tree: q.Snapshot.Tree}
-	o, err := p.converse(ctx, &s, pipe.Job{Root: q.Snapshot.Root, Path: q.Path, Facts: q.Facts, Directory: q.Directory})
+	o, err := p.converse(ctx, &s, pipe.Job{Root: q.Snapshot.Root, Path: q.Path, Facts: q.Facts, Directory: q.Directory, Release: q.Release, Helm: q.Helm})
 	close(stop)
 	<-watching
 	p.used = time.Now()
@@ -190,5 +190,6 @@ func wholeTree(q unit.RenderRequest) unit.ReadSet {
 	return unit.ReadSet{
 		Paths:  map[string]unit.Read{"": {Kind: unit.ReadList, Mode: unit.ModeDir, Hash: q.Snapshot.Root}},
 		Labels: q.Facts.Labels, Cluster: q.Facts.Cluster, Renderer: pipe.Version,
+		Kubernetes: q.Facts.Kubernetes, Values: q.Facts.Values,
 	}
 }

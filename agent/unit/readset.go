@@ -34,6 +34,10 @@ type ReadSet struct {
 	Absent   []string          `json:"absent,omitempty"`  // labels that were asked for and not there
 	Cluster  string            `json:"cluster,omitempty"` // the cluster's name, where it was used
 	Renderer string            `json:"renderer"`          // version of what rendered
+
+	Kubernetes string            `json:"kubernetes,omitempty"` // the API server's version, where it was used
+	Values     string            `json:"values,omitempty"`     // hash of the values that did not come from the repository
+	Charts     map[string]string `json:"charts,omitempty"`     // digest of the archive of each chart that was fetched
 }
 
 // Holds tells whether every dependency is the same in the tree at root, for
@@ -56,7 +60,8 @@ func (r ReadSet) Holds(ctx context.Context, t Tree, root Hash, f Facts, renderer
 
 // factsHold tells whether what is not in the tree is the same.
 func (r ReadSet) factsHold(f Facts, renderer string) bool {
-	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster {
+	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster ||
+		r.Kubernetes != "" && r.Kubernetes != f.Kubernetes || r.Values != f.Values {
 		return false
 	}
 	for k, v := range r.Labels {

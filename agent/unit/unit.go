@@ -99,6 +99,11 @@ func (s Snapshot) Revision() fleet.Revision { return fleet.NewRevision(s.Ref, s.
 type Facts struct {
 	Cluster string
 	Labels  map[string]string // as selection sees them
+	// Kubernetes is the API server's version, "v1.37.2"; "": not known.
+	Kubernetes string
+	// Values is a hash of the values that do not come from the repository (those
+	// of ValuesFrom); "": there are none.
+	Values string
 }
 
 // RenderRequest asks for one source path, rendered for one cluster.
@@ -109,6 +114,8 @@ type RenderRequest struct {
 	// Directory says that the path is a directory of plain manifests, and which of
 	// them count. nil: what is in the path decides.
 	Directory *Directory
+	Release   Release // for charts
+	Helm      *Helm   // the path is a chart; nil: what is in the path decides
 }
 
 // Directory chooses among the manifests of a directory.

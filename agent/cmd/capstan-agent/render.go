@@ -25,6 +25,8 @@ type renderOptions struct {
 
 	recurse          bool
 	include, exclude []string
+
+	chart chartOptions
 }
 
 func newRenderCommand() *cobra.Command {
@@ -37,12 +39,14 @@ func newRenderCommand() *cobra.Command {
 PATH is a path of the repository, from its root, and may be a template as in an
 App: {{ .cluster.name }} and {{ label "key" }}. A path that is there from where
 the command is called works too. Without a kustomization file it is a directory
-of plain manifests; --recurse, --include and --exclude choose among them. The
-files are read as they are on disk, committed or not. No cluster is asked, and
+of plain manifests, or a Helm chart if it has a Chart.yaml; --recurse, --include
+and --exclude choose among manifests, --values and the other flags of charts make
+it one whatever else is in it, as spec.source.helm does. The files are read as they are on disk, committed or not. No cluster is asked, and
 images stay as they are: mirrors are a matter of the agent's configuration.`,
 		Example: `  capstan-agent render apps/guestbook/overlays/dev
   capstan-agent render 'apps/guestbook/overlays/{{ label "env" }}' --cluster eu-1 --cluster-label env=prod
-  capstan-agent render manifests --recurse --exclude '**/tests/**'`,
+  capstan-agent render manifests --recurse --exclude '**/tests/**'
+  capstan-agent render charts/shop --values values/prod.yaml --namespace store`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd, args[0])
@@ -53,6 +57,7 @@ images stay as they are: mirrors are a matter of the agent's configuration.`,
 	cmd.Flags().BoolVar(&o.recurse, "recurse", false, "take the plain manifests in directories below too, as spec.source.directory.recurse does")
 	cmd.Flags().StringArrayVar(&o.include, "include", nil, "glob of plain manifests to take; may be repeated")
 	cmd.Flags().StringArrayVar(&o.exclude, "exclude", nil, "glob of plain manifests to leave out; may be repeated")
+	o.chart.flags(cmd)
 	cmd.Flags().StringVar(&o.root, "root", "", "the repository's root (default: the directory above that holds .git)")
 	return cmd
 }
@@ -66,6 +71,14 @@ func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
+	release, helm, err := o.chart.helm(cmd, path)
+	if err != nil {
+		return err
+	}
+	if helm != nil && directory != nil {
+		return fleet.WithHint(fleet.Invalid("flags of charts and flags of plain manifests are given"), "the path is either: keep one kind of them")
+	}
+	facts.Kubernetes = o.chart.kubeVersion
 	root, path, err := locate(o.root, path)
 	if err != nil {
 		return err
@@ -79,7 +92,9 @@ func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, renderer.Close()) }()
-	rendered, err := renderer.Render(cmd.Context(), unit.RenderRequest{Snapshot: snapshot, Path: path, Facts: facts, Directory: directory})
+	rendered, err := renderer.Render(cmd.Context(), unit.RenderRequest{
+		Snapshot: snapshot, Path: path, Facts: facts, Directory: directory, Release: release, Helm: helm,
+	})
 	if bad := (*unit.RenderError)(nil); errors.As(err, &bad) {
 		return fleet.WithHint(err, bad.Hint)
 	}

@@ -52,6 +52,8 @@ type Job struct {
 	Facts unit.Facts
 
 	Directory *unit.Directory // nil: what is in the path decides
+	Release   unit.Release
+	Helm      *unit.Helm // nil: what is in the path decides
 }
 
 // Encode writes the frame's body.
@@ -61,14 +63,20 @@ func (j Job) Encode() []byte {
 	e.string(j.Path)
 	e.string(j.Facts.Cluster)
 	e.labels(j.Facts.Labels)
-	if j.Directory == nil {
-		e.uint(0)
-		return e.b
+	e.string(j.Facts.Kubernetes)
+	e.string(j.Facts.Values)
+	e.string(j.Release.Name)
+	e.string(j.Release.Namespace)
+	e.bool(j.Directory != nil)
+	if j.Directory != nil {
+		e.bool(j.Directory.Recurse)
+		e.strings(j.Directory.Include)
+		e.strings(j.Directory.Exclude)
 	}
-	e.uint(1)
-	e.bool(j.Directory.Recurse)
-	e.strings(j.Directory.Include)
-	e.strings(j.Directory.Exclude)
+	e.bool(j.Helm != nil)
+	if j.Helm != nil {
+		e.helm(*j.Helm)
+	}
 	return e.b
 }
 
@@ -76,9 +84,13 @@ func (j Job) Encode() []byte {
 func DecodeJob(b []byte) (Job, error) {
 	d := decoder{b: b}
 	j := Job{Root: d.hash(), Path: d.string()}
-	j.Facts = unit.Facts{Cluster: d.string(), Labels: d.labels()}
+	j.Facts = unit.Facts{Cluster: d.string(), Labels: d.labels(), Kubernetes: d.string(), Values: d.string()}
+	j.Release = unit.Release{Name: d.string(), Namespace: d.string()}
 	if d.bool() {
 		j.Directory = &unit.Directory{Recurse: d.bool(), Include: d.strings(), Exclude: d.strings()}
+	}
+	if d.bool() {
+		j.Helm = d.helm()
 	}
 	return j, d.done()
 }
@@ -160,6 +172,9 @@ func (e *encoder) reads(r unit.ReadSet) {
 	e.strings(r.Absent)
 	e.string(r.Cluster)
 	e.string(r.Renderer)
+	e.string(r.Kubernetes)
+	e.string(r.Values)
+	e.labels(r.Charts)
 }
 
 func (d *decoder) reads() unit.ReadSet {
@@ -171,6 +186,7 @@ func (d *decoder) reads() unit.ReadSet {
 	}
 	r.Labels, r.Absent = d.labels(), d.strings()
 	r.Cluster, r.Renderer = d.string(), d.string()
+	r.Kubernetes, r.Values, r.Charts = d.string(), d.string(), d.labels()
 	return r
 }
 

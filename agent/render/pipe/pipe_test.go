@@ -70,6 +70,7 @@ func FuzzDecodeOutcome(f *testing.F) {
 // to write.
 func FuzzDecodeMessages(f *testing.F) {
 	f.Add(pipe.Job{Path: "a", Facts: unit.Facts{Cluster: "c", Labels: map[string]string{"env": "dev"}}, Directory: &unit.Directory{Recurse: true, Include: []string{"*"}}}.Encode())
+	f.Add(pipe.Job{Path: "a", Release: unit.Release{Name: "a", Namespace: "n"}, Helm: &unit.Helm{ReleaseName: "r", Values: []byte(`{}`), ValuesFiles: []string{"v"}, ValuesFrom: []unit.ValuesDocument{{From: "x", Content: []byte("a: b")}}, Hooks: unit.HooksApply, APIVersions: []string{"v1"}, Chart: &unit.Chart{Repository: "oci://x", Name: "y", Version: "1.0.0"}}}.Encode())
 	f.Add(pipe.AskTree{Dir: unit.Hash{1}}.Encode())
 	f.Add(pipe.AskBlob{File: unit.Hash{1}, Most: 9}.Encode())
 	f.Add(pipe.EncodeEntries([]unit.TreeEntry{{Name: "a", Mode: unit.ModeRegular, Hash: unit.Hash{2}}}))

@@ -32,12 +32,13 @@ func (f *failure) Error() string { return f.message }
 
 // build renders one job. The error is one that ends the worker.
 func build(tree unit.Tree, network *noNetwork, j pipe.Job) (pipe.Outcome, error) {
-	o := pipe.Outcome{Reads: unit.ReadSet{Paths: map[string]unit.Read{}, Renderer: pipe.Version}}
+	o := pipe.Outcome{Reads: unit.ReadSet{Paths: map[string]unit.Read{}, Renderer: pipe.Version, Values: j.Facts.Values}}
 	network.refused.Store(nil)
+	known := facts{known: j.Facts, reads: &o.Reads}
 	var err error
-	if o.Path, err = fillPath(j.Path, facts{known: j.Facts, reads: &o.Reads}); err == nil {
+	if o.Path, err = fillPath(j.Path, known); err == nil {
 		f := &treeFS{tree: tree, root: j.Root, reads: &o.Reads}
-		o.Objects, err = f.render(network, o.Path, j.Directory)
+		o.Objects, err = f.render(network, o.Path, j, known)
 		if f.broken != nil && !errors.Is(f.broken, errLost) {
 			return pipe.Outcome{}, f.broken // the pipe
 		}
@@ -80,18 +81,27 @@ func printable(text string) string {
 }
 
 // render gives the objects of a directory. Every error it gives is a *failure.
-func (f *treeFS) render(network *noNetwork, dir string, directory *unit.Directory) ([]unit.Object, error) {
+func (f *treeFS) render(network *noNetwork, dir string, j pipe.Job, known facts) ([]unit.Object, error) {
 	if err := f.findRoot(dir); err != nil {
 		return nil, err
 	}
 	var g gatekeeper
 	f.check = g.check
-	plain, err := f.isPlain(dir, directory)
+	plain, err := f.isPlain(dir, j.Directory)
 	if err != nil {
 		return nil, err
 	}
-	if plain {
-		return f.manifests(dir, directory)
+	chart := j.Helm != nil
+	if plain && !chart && j.Directory == nil {
+		if chart, err = f.hasFile(dir, chartFile); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case chart:
+		return f.helm(dir, j, known)
+	case plain:
+		return f.manifests(dir, j.Directory)
 	}
 	return f.build(network, &g, dir)
 }

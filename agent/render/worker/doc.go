@@ -1,5 +1,5 @@
 // Package worker renders: it is what runs in a render worker's process, and the
-// one home of kustomize.
+// one home of kustomize and Helm.
 //
 // A repository is written by others, and kustomize trusts what it reads: it
 // fetches URLs, keeps state in globals, and expands YAML without a bound. So the

@@ -28,26 +28,32 @@ func (f *treeFS) isPlain(dir string, directory *unit.Directory) (bool, error) {
 		return true, nil
 	}
 	for _, name := range konfig.RecognizedKustomizationFileNames() {
-		at, e, err := f.resolve(path.Join(mount, dir, name))
-		switch {
-		case f.broken != nil:
-			return false, f.broken
-		case f.refused != nil:
-			return false, f.refused
-		case err != nil:
-			continue
-		}
-		if f.noteFound(at, e); e.Mode != unit.ModeDir {
-			return false, nil
+		if there, err := f.hasFile(dir, name); err != nil || there {
+			return false, err
 		}
 	}
 	return true, nil
 }
 
+// hasFile tells whether a directory has a file of a name.
+func (f *treeFS) hasFile(dir, name string) (bool, error) {
+	at, e, err := f.resolve(path.Join(mount, dir, name))
+	switch {
+	case f.broken != nil:
+		return false, f.broken
+	case f.refused != nil:
+		return false, f.refused
+	case err != nil:
+		return false, nil
+	}
+	f.noteFound(at, e)
+	return e.Mode != unit.ModeDir, nil
+}
+
 // manifests reads a plain directory. Every error it gives is a *failure, or
 // f.broken.
 func (f *treeFS) manifests(dir string, directory *unit.Directory) (objects []unit.Object, err error) {
-	m := manifests{fs: f, top: dir, seen: map[fleet.ObjectRef]document{}}
+	m := manifests{fs: f, top: dir, seen: map[fleet.ObjectRef]document{}, odd: excludeHint}
 	if directory != nil {
 		m.chosen = *directory
 	}
@@ -79,6 +85,7 @@ type manifests struct {
 	files   int
 	objects []unit.Object
 	seen    map[fleet.ObjectRef]document
+	odd     string // what to do about a document that is no object
 }
 
 // document is one of a file. They count from 1, empty ones too.
@@ -190,7 +197,7 @@ func (m *manifests) read(name string) error {
 func (m *manifests) add(p document, raw []byte) error {
 	var id identity
 	if json.Unmarshal(raw, &id) == nil && id.APIVersion == "" && id.Kind == "" {
-		return p.fail("not a Kubernetes object: it has no apiVersion and no kind", excludeHint)
+		return p.fail("not a Kubernetes object: it has no apiVersion and no kind", m.odd)
 	}
 	before := len(m.objects)
 	all, err := appendObject(m.objects, raw, 0)

@@ -81,6 +81,13 @@ func oddKey(n *yaml.Node) *yaml.Node {
 
 // notYAML words an error of the decoder, whose text may quote what it read.
 func (m *manifests) notYAML(p document, err error) error {
+	reason := m.yamlReason(&p, err, 0)
+	return p.fail("not valid YAML: "+reason, "mend the file: nothing of this app changes until it can be read")
+}
+
+// yamlReason gives the decoder's reason, and its line to p. The decoder may have
+// read the file from a line on.
+func (m *manifests) yamlReason(p *document, err error, before int) string {
 	reason := strings.TrimPrefix(err.Error(), "yaml: ")
 	var several *yaml.TypeError
 	if errors.As(err, &several) && len(several.Errors) > 0 {
@@ -89,8 +96,8 @@ func (m *manifests) notYAML(p document, err error) error {
 	reason = anchorNamed.ReplaceAllString(reason, "an alias names an anchor that is not there")
 	if at := yamlLine.FindStringSubmatchIndex(reason); at != nil {
 		p.line, _ = strconv.Atoi(reason[at[2]:at[3]])
+		p.line += before
 		reason = reason[:at[0]] + reason[at[1]:]
 	}
-	reason = shorten(m.fs.redact(reason), maxMessage)
-	return p.fail("not valid YAML: "+reason, "mend the file: nothing of this app changes until it can be read")
+	return shorten(m.fs.redact(reason), maxMessage)
 }

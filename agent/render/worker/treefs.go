@@ -40,6 +40,7 @@ type treeFS struct {
 	check   func(file string, content []byte) error // may refuse what is read
 	files   []readFile                              // in the order they were read
 	missing []string                                // looked for and not there
+	hidden  []string                                // what no message may show
 	bytes   int64
 	lookups int
 

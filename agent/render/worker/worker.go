@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -20,6 +21,7 @@ func Main(in io.Reader, out io.Writer) error {
 	confined := confine()
 	os.Stdout = os.Stderr // what kustomize prints is no frame
 	debug.SetMaxStack(64 << 20)
+	time.Local = time.UTC // no file tells another one
 	network := refuseNetwork()
 
 	w := &worker{out: out, frames: make(chan frame)}

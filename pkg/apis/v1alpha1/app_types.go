@@ -71,6 +71,7 @@ type AppSpec struct {
 // root path, at the same commit.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.repoURL)",message="secretRef needs a repoURL: the agent has its own credentials for its own repository"
+// +kubebuilder:validation:XValidation:rule="!has(self.directory) || !has(self.helm)",message="directory and helm exclude each other",fieldPath=".helm"
 type AppSource struct {
 	// RepoURL is a repository: https, http, ssh, or [user@]host:path, without
 	// credentials in it. The cluster's own configuration may bound which there may
@@ -94,7 +95,8 @@ type AppSource struct {
 	SecretRef *AppSecretRef `json:"secretRef,omitempty"`
 
 	// Path is a directory, from the repository's root. With a kustomization file
-	// in it Kustomize builds it; without one it is a directory of plain manifests.
+	// in it Kustomize builds it; without one, a Chart.yaml makes it a Helm chart,
+	// and without either it is a directory of plain manifests.
 	// It may be a template over the cluster's facts: {{ .cluster.name }} and
 	// {{ label "env" }}. A label that is absent, or a path that is not there, is
 	// an error of the app; what runs is left alone then.
@@ -111,6 +113,12 @@ type AppSource struct {
 	// without one the manifests right in the directory are taken.
 	// +optional
 	Directory *AppDirectory `json:"directory,omitempty"`
+
+	// Helm says that the path is a Helm chart, whatever else is in it, and how it
+	// is rendered. Absent: a path with a Chart.yaml and without a kustomization
+	// file is a chart, rendered with its own values.
+	// +optional
+	Helm *AppHelm `json:"helm,omitempty"`
 }
 
 // AppRef names what is followed in a repository: exactly one of its fields.

@@ -27,6 +27,9 @@ func (a *App) Default() {
 	if s.TargetNamespace == "" {
 		s.TargetNamespace = "default"
 	}
+	if s.Source.Helm != nil {
+		s.Source.Helm.setDefaults()
+	}
 	if s.Sync.Prune == nil {
 		s.Sync.Prune = new(true)
 	}
@@ -57,6 +60,14 @@ func (s *AppSpec) Validate() error {
 	}
 	if err := s.Source.Directory.validate(); err != nil {
 		return err
+	}
+	if h := s.Source.Helm; h != nil {
+		if s.Source.Directory != nil {
+			return fleet.WithHint(fleet.Invalid("spec.source.helm: is there beside spec.source.directory"), "keep the one that says what the path is")
+		}
+		if err := h.validate(); err != nil {
+			return err
+		}
 	}
 	if err := validateSelector("spec.clusters", s.Clusters); err != nil {
 		return err

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"path"
+
+	"github.com/spf13/cobra"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// chartOptions say what an App's spec and its cluster would say of a chart.
+type chartOptions struct {
+	releaseName, namespace string
+	values, apiVersions    []string
+	kubeVersion, hooks     string
+	skipCRDs               bool
+}
+
+// chartFlags are those that make a path a chart.
+var chartFlags = []string{"values", "hooks", "skip-crds", "api-version", "release-name"}
+
+func (o *chartOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.releaseName, "release-name", "", "a chart's release name (default: the path's last part; an agent takes the App's name)")
+	f.StringVar(&o.namespace, "namespace", "default", "namespace that a chart is told, as spec.targetNamespace")
+	f.StringArrayVar(&o.values, "values", nil, "file of values for a chart, in the repository or not; may be repeated, later ones win")
+	f.StringArrayVar(&o.apiVersions, "api-version", nil, "API version that a chart may count on besides Kubernetes' own; may be repeated")
+	f.StringVar(&o.kubeVersion, "kube-version", "", "version of Kubernetes that a chart is told (default: v1.37.0; an agent takes its cluster's)")
+	f.StringVar(&o.hooks, "hooks", "", "what becomes of a chart's hooks: Ignore or Apply (default: they are an error)")
+	f.BoolVar(&o.skipCRDs, "skip-crds", false, "leave a chart's crds directory out")
+}
+
+// helm is nil where no flag makes the path a chart.
+func (o *chartOptions) helm(cmd *cobra.Command, dir string) (unit.Release, *unit.Helm, error) {
+	release := unit.Release{Name: path.Base(path.Clean(dir)), Namespace: o.namespace}
+	given := false
+	for _, name := range chartFlags {
+		given = given || cmd.Flags().Changed(name)
+	}
+	if !given {
+		return release, nil, nil
+	}
+	h := &unit.Helm{ReleaseName: o.releaseName, SkipCRDs: o.skipCRDs, Hooks: unit.Hooks(o.hooks), APIVersions: o.apiVersions}
+	if h.Hooks != unit.HooksRefuse && h.Hooks != unit.HooksIgnore && h.Hooks != unit.HooksApply {
+		return release, nil, fleet.WithHint(fleet.Invalid("--hooks %q is not known", o.hooks), "Ignore leaves hooks out; Apply makes them objects like the others")
+	}
+	for _, file := range o.values {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return release, nil, fleet.WithHint(err, "--values names a file from where the command is called")
+		}
+		h.ValuesFrom = append(h.ValuesFrom, unit.ValuesDocument{From: file, Content: content})
+	}
+	return release, h, nil
+}

@@ -1,0 +1,133 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// request is what to render for an app, with what the App's namespace adds to it.
+func (e *Engine) request(v view, helm *unit.Helm) unit.RenderRequest {
+	spec := v.want.app.Spec
+	return unit.RenderRequest{
+		Snapshot: *v.snapshot, Path: spec.Source.Path, Facts: v.facts, Directory: directoryOf(spec.Source),
+		Release: unit.Release{Name: v.name.Name, Namespace: spec.TargetNamespace}, Helm: helm,
+	}
+}
+
+// helmOf is nil where the App says nothing of Helm. It reads what the App's
+// namespace adds; an error says what of it is not there.
+func (e *Engine) helmOf(ctx context.Context, app *v1alpha1.App) (*unit.Helm, error) {
+	s := app.Spec.Source.Helm
+	if s == nil {
+		return nil, nil
+	}
+	h := &unit.Helm{
+		ReleaseName: s.ReleaseName, ValuesFiles: s.ValuesFiles, SkipCRDs: s.SkipCRDs, Hooks: unit.Hooks(s.Hooks), APIVersions: s.APIVersions,
+	}
+	if s.Values != nil {
+		h.Values = s.Values.Raw
+	}
+	for i, from := range s.ValuesFrom {
+		doc, found, err := e.valuesFrom(ctx, app.Namespace, from)
+		if err != nil {
+			return nil, fmt.Errorf("spec.source.helm.valuesFrom[%d]: %w", i, err)
+		}
+		if found {
+			h.ValuesFrom = append(h.ValuesFrom, doc)
+		}
+	}
+	return h, nil
+}
+
+// valuesFrom reads one ConfigMap's or Secret's values. The agent's own Secrets
+// are out of reach: who writes to Git could otherwise have them shown.
+func (e *Engine) valuesFrom(ctx context.Context, namespace string, r v1alpha1.AppValuesReference) (unit.ValuesDocument, bool, error) {
+	ref := fleet.ObjectRef{Version: "v1", Kind: r.Kind, Namespace: namespace, Name: r.Name}
+	if r.Kind == "Secret" && namespace == e.cfg.Namespace {
+		return unit.ValuesDocument{}, false, fleet.WithHint(fleet.Invalid("%s: Secrets of the agent's own namespace are not read", ref),
+			"put the App and the Secret into another namespace")
+	}
+	live, err := e.parts.Cluster.Get(ctx, ref)
+	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+		return unit.ValuesDocument{}, false, err
+	}
+	var content []byte
+	found := false
+	if live != nil {
+		content, found, err = valueAt(live, r)
+	}
+	switch {
+	case err != nil && !errors.Is(err, fleet.ErrNotFound):
+		return unit.ValuesDocument{}, false, err
+	case found:
+		return unit.ValuesDocument{From: fmt.Sprintf("%s %s/%s, key %s", r.Kind, namespace, r.Name, r.Key), Content: content}, true, nil
+	case r.Optional:
+		return unit.ValuesDocument{}, false, nil
+	case live == nil:
+		return unit.ValuesDocument{}, false, fleet.WithHint(fleet.NotFound("%s is not there", ref), "create it, or make the reference optional")
+	}
+	return unit.ValuesDocument{}, false, fleet.WithHint(fleet.NotFound("%s has no key %s", ref, r.Key), "add the key, or make the reference optional")
+}
+
+func valueAt(live *unstructured.Unstructured, r v1alpha1.AppValuesReference) ([]byte, bool, error) {
+	text, found, err := unstructured.NestedString(live.Object, "data", r.Key)
+	if err != nil || !found {
+		return nil, false, err
+	}
+	if r.Kind != "Secret" {
+		return []byte(text), true, nil
+	}
+	content, err := base64.StdEncoding.DecodeString(text)
+	return content, true, err
+}
+
+// valuesHash tells whether values from the cluster are the same as before, and
+// nothing about them to whoever has no key.
+func (e *Engine) valuesHash(h *unit.Helm) string {
+	if h == nil || len(h.ValuesFrom) == 0 {
+		return ""
+	}
+	mac := hmac.New(sha256.New, e.cfg.MaskKey)
+	for _, d := range h.ValuesFrom {
+		for _, part := range [][]byte{[]byte(d.From), d.Content} {
+			_, _ = mac.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // a hash never fails
+			_, _ = mac.Write(part)
+		}
+	}
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// followValues has the apps looked at whose values are in the cluster, too, now
+// and then: nothing else tells when those move.
+func (e *Engine) followValues(ctx context.Context) {
+	tick := time.NewTicker(cmp.Or(e.cfg.ValuesPoll, time.Minute))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		e.mu.Lock()
+		for name, w := range e.world.wanted {
+			if h := w.app.Spec.Source.Helm; h != nil && len(h.ValuesFrom) > 0 {
+				e.work.Add(name)
+			}
+		}
+		e.mu.Unlock()
+	}
+}

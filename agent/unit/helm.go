@@ -1,0 +1,45 @@
+package unit
+
+// Release is what a chart may know of the app it is rendered for.
+type Release struct{ Name, Namespace string }
+
+// Helm says how a path's chart is rendered.
+type Helm struct {
+	ReleaseName string // "": the Release's
+	Values      []byte // a JSON object, whose strings may be templates over Facts; nil: none
+	// ValuesFiles are files of the repository, in order. They are relative to the
+	// path, or from the repository's root with a leading slash, and may be
+	// templates over Facts.
+	ValuesFiles []string
+	ValuesFrom  []ValuesDocument // come after ValuesFiles, in order
+	SkipCRDs    bool
+	Hooks       Hooks
+	APIVersions []string // that the chart may count on, besides the default ones
+	Chart       *Chart   // nil: the path is a chart
+}
+
+// ValuesDocument is values that did not come from the repository.
+type ValuesDocument struct {
+	From    string // names it in messages: "Secret shop/db, key values.yaml"
+	Content []byte // YAML
+}
+
+// Hooks says what becomes of objects that Helm would run as hooks.
+type Hooks string
+
+// What may become of hooks. Test hooks are always left out.
+const (
+	HooksRefuse Hooks = ""       // a chart that has some is an error
+	HooksIgnore Hooks = "Ignore" // they are left out
+	HooksApply  Hooks = "Apply"  // they are objects like the others
+)
+
+// Chart names a chart at one version, where charts are kept.
+type Chart struct {
+	Repository string // https://... or oci://...
+	Name       string
+	Version    string
+	Digest     string // sha256:<hex> of its archive; "": any
+}
+
+func (c Chart) String() string { return c.Name + " " + c.Version + " of " + c.Repository }
