@@ -124,7 +124,7 @@ func TestWatchersHearOfChanges(t *testing.T) {
 	o := newOffice(t)
 	o.enrolled(t, "dev")
 	ctx, cancel := context.WithCancel(t.Context())
-	c, err := o.Watch(ctx)
+	c, err := o.Watch(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (o *office) open(t *testing.T) *office {
 	s := o.store
 	d, spokes, err := desk.New(t.Context(), desk.Config{
 		Instance: "hub1", Intents: s.Bucket(store.Intent), Statuses: s.Bucket(store.Status), Clusters: s.Bucket(store.Clusters),
-		Joins: s.Bucket(store.Joins), Approvals: s.Bucket(store.Approvals), Audit: s.Log(), View: view.New(), Link: o.link, Now: o.clock.Now,
+		Joins: s.Bucket(store.Joins), Approvals: s.Bucket(store.Approvals), Audit: s.Log(), Changes: s.Changes(), View: view.New(), Link: o.link, Now: o.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/capstan-gitops/capstan/hub/desk"
 	"github.com/capstan-gitops/capstan/hub/hooks"
 	"github.com/capstan-gitops/capstan/hub/metrics"
+	"github.com/capstan-gitops/capstan/hub/people"
 	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/hub/view"
 	"github.com/capstan-gitops/capstan/hub/web"
@@ -49,7 +50,10 @@ type Config struct {
 	NATSKey      string
 	NATSCA       string // what agents are told to trust, or "system"; empty: NATSCert
 
-	TokenFile string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
+	TokenFile  string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
+	AccessFile string // says who may do what; empty: what tokens carry is all that counts
+	// TrustedProxies are ranges of addresses from which X-Forwarded-For is believed.
+	TrustedProxies []string
 
 	HookSecretsFile string // of the forges' webhooks; empty: none are taken
 	NotifyFile      string // whom to notify of what; empty: nobody
@@ -80,6 +84,9 @@ func (c Config) Validate() error {
 	}
 	if c.URL != "" && !validURL(c.URL, "http", "https") {
 		return fleet.WithHint(fleet.Invalid("URL %q is not valid", c.URL), "write it as https://hub.example.com")
+	}
+	if err := validateProxies(c.TrustedProxies); err != nil {
+		return err
 	}
 	return c.broker().Validate()
 }
@@ -129,16 +136,16 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer b.Close()
-	people, spokes, kept, err := openDesk(ctx, cfg, b)
+	d, spokes, kept, err := openDesk(ctx, cfg, b)
 	if err != nil {
 		return err
 	}
-	front, err := openFront(ctx, cfg, people)
+	front, err := openFront(ctx, cfg, d, kept.Bucket(store.Tokens))
 	if err != nil {
 		return err
 	}
 	defer front.close()
-	cfg.meters.Watch(sources(people, kept, b))
+	cfg.meters.Watch(sources(d, kept, b))
 	meters, err := openMeters(ctx, cfg)
 	if err != nil {
 		return err
@@ -155,17 +162,17 @@ func Run(ctx context.Context, cfg Config) error {
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var g errgroup.Group
-	g.Go(func() error { return people.Run(keep) })
+	g.Go(func() error { return d.Run(keep) })
 	g.Go(func() error { defer stop(); defer meters.close(); return front.serve(ctx) })
 	g.Go(meters.serve)
-	g.Go(func() error { runNotifications(ctx, cfg, told, people, kept, front.url); return nil })
+	g.Go(func() error { runNotifications(ctx, cfg, told, d, kept, front.url); return nil })
 	err = g.Wait()
 	cfg.Log.Info("stopped")
 	return err
 }
 
 // openDesk puts the ledger between the store and the link.
-func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *desk.Spokes, *store.KV, error) {
+func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (d *desk.Desk, spokes *desk.Spokes, kept *store.KV, err error) {
 	js, err := b.JetStream()
 	if err != nil {
 		return nil, nil, nil, err
@@ -175,7 +182,7 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 		return nil, nil, nil, err
 	}
 	from := time.Now()
-	people, spokes, err := desk.New(ctx, desk.Config{
+	d, spokes, err = desk.New(ctx, desk.Config{
 		Instance:  b.Instance(),
 		Intents:   s.Bucket(store.Intent),
 		Statuses:  s.Bucket(store.Status),
@@ -183,6 +190,7 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 		Joins:     s.Bucket(store.Joins),
 		Approvals: s.Bucket(store.Approvals),
 		Audit:     s.Log(),
+		Changes:   s.Changes(),
 		View:      view.New(),
 		Link:      countedLink{b, cfg.meters},
 		Log:       cfg.Log,
@@ -191,7 +199,7 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (*desk.Desk, *d
 		return nil, nil, nil, err
 	}
 	cfg.Log.InfoContext(ctx, "read the state", "seconds", time.Since(from).Seconds())
-	return people, spokes, s, nil
+	return d, spokes, s, nil
 }
 
 // front is the side people see.
@@ -205,20 +213,13 @@ type front struct {
 }
 
 // openFront makes the handlers and listens, without answering yet.
-func openFront(ctx context.Context, cfg Config, d *desk.Desk) (*front, error) {
+func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Bucket) (*front, error) {
 	f := &front{log: cfg.Log, url: cfg.URL}
-	file := cfg.TokenFile
-	if file == "" {
-		var err error
-		if f.adminToken, err = api.EnsureAdminToken(cfg.DataDir); err != nil {
-			return nil, err
-		}
-		file = api.TokensFile(cfg.DataDir)
-	}
-	tokens, err := api.OpenTokens(file)
+	who, adminToken, err := openPeople(cfg, service, d)
 	if err != nil {
 		return nil, err
 	}
+	f.adminToken = adminToken
 	var lc net.ListenConfig
 	if f.listener, err = lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
 		return nil, fleet.WithHint(fmt.Errorf("listen for people: %w", err), "name another address with --listen")
@@ -226,7 +227,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk) (*front, error) {
 	if f.url == "" {
 		f.url = "http://" + f.listener.Addr().String()
 	}
-	handler, err := f.handler(cfg, d, tokens)
+	handler, err := f.handler(cfg, d, who)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -241,13 +242,14 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk) (*front, error) {
 	return f, nil
 }
 
-func (f *front) handler(cfg Config, d *desk.Desk, tokens *api.TokenFile) (http.Handler, error) {
+func (f *front) handler(cfg Config, d *desk.Desk, who *people.People) (http.Handler, error) {
 	sessions := web.NewSessions(nil)
-	calls, err := api.New(api.Config{Hub: d, Tokens: tokens, GitPushed: d.GitPushed, Logins: sessions, URL: cfg.URL, Log: cfg.Log})
+	guard := who.Guard(d)
+	calls, err := api.New(api.Config{Hub: guard, People: who, GitPushed: guard.GitPushed, Logins: sessions, URL: cfg.URL, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
-	pages, err := web.New(web.Config{Hub: d, Tokens: tokens, Sessions: sessions, URL: cfg.URL, Log: cfg.Log})
+	pages, err := web.New(web.Config{Hub: guard, People: who, Sessions: sessions, URL: cfg.URL, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +270,7 @@ func (f *front) handler(cfg Config, d *desk.Desk, tokens *api.TokenFile) (http.H
 	}
 	mux.Handle(hooks.Prefix, forges)
 	mux.Handle("/", pages)
-	return mux, nil
+	return originOf(cfg.TrustedProxies, mux), nil
 }
 
 func say(w http.ResponseWriter, code int, text string) {

@@ -115,7 +115,7 @@ func TestAHubServesPeopleAndEndsInGoodOrder(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	changes, err := c.Watch(ctx)
+	changes, err := c.Watch(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestWatchersHearWhenAClusterFallsSilent(t *testing.T) {
 		s := store.NewMemory()
 		d, spokes, err := desk.New(t.Context(), desk.Config{
 			Instance: "hub1", Intents: s.Bucket(store.Intent), Statuses: s.Bucket(store.Status), Clusters: s.Bucket(store.Clusters),
-			Joins: s.Bucket(store.Joins), Approvals: s.Bucket(store.Approvals), Audit: s.Log(), View: view.New(), Link: &wires{pushed: map[string][]fleet.Intent{}},
+			Joins: s.Bucket(store.Joins), Approvals: s.Bucket(store.Approvals), Audit: s.Log(), Changes: s.Changes(), View: view.New(), Link: &wires{pushed: map[string][]fleet.Intent{}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -199,10 +199,11 @@ func TestWatchersHearWhenAClusterFallsSilent(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- d.Run(ctx) }()
-		c, err := d.Watch(ctx)
+		c, err := d.Watch(ctx, "")
 		if err != nil {
 			t.Fatal(err)
 		}
+		<-c // how it is now
 		began := time.Now()
 		<-c
 		if waited := time.Since(began); waited < 30*time.Second || waited > 32*time.Second {
@@ -227,7 +228,7 @@ func TestWatchersHearWhenAClusterFallsSilent(t *testing.T) {
 		again := view.New()
 		if _, _, err := desk.New(t.Context(), desk.Config{
 			Instance: "hub1", Intents: s.Bucket(store.Intent), Statuses: s.Bucket(store.Status), Clusters: s.Bucket(store.Clusters),
-			Joins: s.Bucket(store.Joins), Approvals: s.Bucket(store.Approvals), Audit: s.Log(), View: again,
+			Joins: s.Bucket(store.Joins), Approvals: s.Bucket(store.Approvals), Audit: s.Log(), Changes: s.Changes(), View: again,
 		}); err != nil {
 			t.Fatal(err)
 		}

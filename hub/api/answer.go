@@ -3,11 +3,14 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -38,20 +41,50 @@ func badBody(err error) error {
 
 // answer writes v as JSON. Nothing is escaped for HTML: the bytes of a plan are
 // signed and must arrive as they are.
-func (s *server) answer(w http.ResponseWriter, r *http.Request, v any) {
+func (s *server) answer(w http.ResponseWriter, r *http.Request, rt route, v any) {
 	if v == nil {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	body, err := encode(v)
+	if fields := r.URL.Query().Get("fields"); err == nil && fields != "" {
+		body, err = selected(body, fields, rt.out)
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	if r.Method == http.MethodGet {
+		sum := sha256.Sum256(body)
+		tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+		w.Header().Set("ETag", tag)
+		if has(r.Header.Values("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
-	s.write(w, r, b.Bytes())
+	s.write(w, r, body)
+}
+
+// has tells whether one of the tags is tag, or any.
+func has(tags []string, tag string) bool {
+	for _, line := range tags {
+		for t := range strings.SplitSeq(line, ",") {
+			if t = strings.TrimSpace(t); t == "*" || strings.TrimPrefix(t, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return b.Bytes(), err
 }
 
 var statuses = []struct {
@@ -62,6 +95,7 @@ var statuses = []struct {
 	{fleet.ErrForbidden, http.StatusForbidden},
 	{fleet.ErrNotFound, http.StatusNotFound},
 	{fleet.ErrConflict, http.StatusConflict},
+	{fleet.ErrTooOften, http.StatusTooManyRequests},
 	{fleet.ErrUnavailable, http.StatusServiceUnavailable},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable},
 	{context.Canceled, http.StatusServiceUnavailable}, // the hub ends, or nobody reads this
@@ -102,6 +136,9 @@ func (s *server) failAs(w http.ResponseWriter, r *http.Request, status int, err 
 	b, err := json.Marshal(p)
 	if err != nil {
 		b = []byte(`{"status":500,"detail":"the hub failed at this"}`)
+	}
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
 	}
 	w.Header().Set("Content-Type", client.ProblemType)
 	w.WriteHeader(status)

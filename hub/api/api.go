@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -22,26 +23,30 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// Tokens tells whose a bearer token is, and that one's role. *TokenFile is one.
-// ErrForbidden: nobody's. ErrUnavailable: that can't be told just now.
-type Tokens interface {
-	Authenticate(token string) (name, role string, err error)
+// People tells whose a bearer token is, and answers for those who ask.
+// ErrForbidden: nobody's. ErrTooOften: too many such came from there.
+// ErrUnavailable: that can't be told just now.
+type People interface {
+	fleet.People
+	Authenticate(ctx context.Context, token string) (fleet.Identity, error)
 }
 
 // Logins makes one-time links to the page, for a browser that holds no token.
 type Logins interface {
-	// Issue returns the path, and query, that logs in as name with role, once.
-	Issue(name, role string) (path string, err error)
+	// Issue returns the path, and query, that logs in as somebody, once.
+	Issue(id fleet.Identity) (path string, err error)
 }
 
-// Config says what is served, and to whom. Hub, Tokens, GitPushed and Logins
-// are required.
+// Config says what is served, and to whom. Hub, People, GitPushed and Logins
+// are required. What somebody may do is for them to judge, by fleet.Who.
 type Config struct {
 	Hub    fleet.Hub
-	Tokens Tokens
+	People People
 	// GitPushed tells every agent that something was pushed to a repository.
 	GitPushed func(ctx context.Context, repoURL string) error
 	Logins    Logins
+	// SignIn tells programs with which provider to sign in; nil: there is none.
+	SignIn *client.SignIn
 	// URL is the hub's own, as people reach it, put before login links. Empty:
 	// links are relative to the URL that was asked.
 	URL string
@@ -57,21 +62,28 @@ const (
 
 type server struct {
 	Config
-	base string
+	base  string
+	pace  *pace
+	paper []byte // the OpenAPI document
 }
 
-// New makes the handler for /api/v1/ and /hooks/.
+// New makes the handler for /api/ and /hooks/.
 func New(c Config) (http.Handler, error) {
-	if c.Hub == nil || c.Tokens == nil || c.GitPushed == nil || c.Logins == nil {
-		return nil, errors.New("api: Hub, Tokens, GitPushed and Logins are required")
+	if c.Hub == nil || c.People == nil || c.GitPushed == nil || c.Logins == nil {
+		return nil, errors.New("api: Hub, People, GitPushed and Logins are required")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{Config: c, base: strings.TrimSuffix(c.URL, "/")}
+	s := &server{Config: c, base: strings.TrimSuffix(c.URL, "/"), pace: newPace()}
+	routes := s.routes()
+	var err error
+	if s.paper, err = describe(routes); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
 	mux := http.NewServeMux()
 	methods := map[string][]string{}
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		mux.Handle(r.method+" "+r.path, s.guard(r))
 		methods[r.path] = append(methods[r.path], r.method)
 	}
@@ -84,78 +96,57 @@ func New(c Config) (http.Handler, error) {
 	return secured(mux), nil
 }
 
-// A route is one thing that can be asked. Its handler returns the body of the
-// answer, or nil for none.
-type route struct {
-	method, path string
-	roles        []string // that may
-	serve        func(*http.Request) (any, error)
-	stream       http.HandlerFunc // instead of serve
-}
-
-func (s *server) routes() []route {
-	const (
-		v1  = client.Prefix
-		app = v1 + "/clusters/{cluster}/apps/{namespace}/{app}"
-	)
-	readers, admins, hooks := []string{RoleViewer, RoleAdmin}, []string{RoleAdmin}, []string{RoleHook, RoleAdmin}
-	return []route{
-		{method: "GET", path: v1 + "/clusters", roles: readers, serve: s.clusters},
-		{method: "GET", path: v1 + "/apps", roles: readers, serve: s.apps},
-		{method: "PATCH", path: v1 + "/clusters/{cluster}/labels", roles: admins, serve: s.label},
-		{method: "DELETE", path: v1 + "/clusters/{cluster}", roles: admins, serve: s.removeCluster},
-		{method: "POST", path: v1 + "/joins", roles: admins, serve: s.join},
-		{method: "GET", path: app + "/plan", roles: readers, serve: s.plan},
-		{method: "GET", path: app + "/history", roles: readers, serve: s.history},
-		{method: "GET", path: app + "/tree", roles: readers, serve: s.tree},
-		{method: "POST", path: app + "/reject", roles: admins, serve: s.reject},
-		{method: "POST", path: v1 + "/approvals", roles: admins, serve: s.approve},
-		{method: "POST", path: v1 + "/apps/{namespace}/{app}/sync", roles: admins, serve: s.sync},
-		{method: "POST", path: v1 + "/logins", roles: readers, serve: s.login},
-		{method: "GET", path: v1 + "/watch", roles: readers, stream: s.watch},
-		{method: "POST", path: "/hooks/git", roles: hooks, serve: s.gitPushed},
-	}
-}
-
-// guard lets a request through to its route when the token's role may, and puts
-// the actor's name and a time limit on its context.
+// guard lets a request through to its route when its token is somebody's, and
+// puts who that is and a time limit on its context.
 func (s *server) guard(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, role, err := s.Tokens.Authenticate(credential(r))
-		if err != nil {
-			if errors.Is(err, fleet.ErrForbidden) {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="capstan"`)
+		if !rt.open {
+			id, err := s.authenticate(r)
+			if err != nil {
+				if errors.Is(err, fleet.ErrForbidden) {
+					w.Header().Set("WWW-Authenticate", `Bearer realm="capstan"`)
+				}
+				s.failAs(w, r, unauthorized(err), err)
+				return
 			}
-			s.failAs(w, r, unauthorized(err), err)
-			return
+			r = r.WithContext(fleet.WithIdentity(r.Context(), id))
+			if err := s.pace.take(id); err != nil {
+				s.fail(w, r, err)
+				return
+			}
 		}
-		ctx := fleet.WithActor(r.Context(), name)
-		r = r.WithContext(ctx)
-		if !slices.Contains(rt.roles, role) {
-			s.fail(w, r, fleet.WithHint(fleet.Forbidden("%q has the role %s, which may not do this", name, role),
-				"use a token with the role "+strings.Join(rt.roles, " or ")))
+		if err := rt.check(r); err != nil {
+			s.fail(w, r, err)
 			return
 		}
 		if rt.stream != nil {
 			rt.stream(w, r)
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, answerTime)
-		defer cancel()
-		if err := readBody(w, r, rt); err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		out, err := rt.serve(r.WithContext(ctx))
-		if err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		if r.Method != http.MethodGet {
-			s.Log.InfoContext(ctx, "request carried out", "method", r.Method, "path", r.URL.Path, "actor", name)
-		}
-		s.answer(w, r, out)
+		s.carryOut(w, r, rt)
 	})
+}
+
+func (s *server) authenticate(r *http.Request) (fleet.Identity, error) {
+	return s.People.Authenticate(r.Context(), credential(r))
+}
+
+func (s *server) carryOut(w http.ResponseWriter, r *http.Request, rt route) {
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	if err := readBody(w, r, rt); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out, err := rt.serve(r.WithContext(ctx))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if r.Method != http.MethodGet {
+		s.Log.InfoContext(ctx, "request carried out", "method", r.Method, "path", r.URL.Path, "actor", fleet.Actor(ctx), "from", fleet.Origin(ctx))
+	}
+	s.answer(w, r, rt, out)
 }
 
 // readBody takes a request's whole body in, so that only as much time and

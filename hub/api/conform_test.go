@@ -3,9 +3,6 @@ package api_test
 import (
 	"context"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -40,20 +37,18 @@ type fixture struct {
 	url    string
 	pushed []string
 	logins []string
-	tokens string // the file
 }
+
+func identity(name string) fleet.Identity { return fleet.Identity{Via: fleet.ViaToken, Name: name} }
 
 func serve(t *testing.T, hub fleet.Hub) *fixture {
 	t.Helper()
-	f := &fixture{tokens: filepath.Join(t.TempDir(), "tokens")}
-	write(t, f.tokens, "# who may what\n\n"+
-		line("jane@example.com", "admin", adminToken)+line("vic", "viewer", viewerToken)+line("git", "hook", hookToken))
-	tokens, err := api.OpenTokens(f.tokens)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := &fixture{}
+	people := &fleettest.People{Known: map[string]fleet.Identity{
+		adminToken: identity("jane@example.com"), viewerToken: identity("vic"), hookToken: identity("git"),
+	}}
 	h, err := api.New(api.Config{
-		Hub: hub, Tokens: tokens, Logins: f,
+		Hub: hub, People: people, Logins: f, SignIn: &client.SignIn{Issuer: "https://id.example.com", ClientID: "capstan", Scopes: []string{"openid"}},
 		GitPushed: func(_ context.Context, repo string) error { f.pushed = append(f.pushed, repo); return nil },
 	})
 	if err != nil {
@@ -65,8 +60,8 @@ func serve(t *testing.T, hub fleet.Hub) *fixture {
 	return f
 }
 
-func (f *fixture) Issue(name, role string) (string, error) {
-	f.logins = append(f.logins, name+" "+role)
+func (f *fixture) Issue(id fleet.Identity) (string, error) {
+	f.logins = append(f.logins, id.Via+" "+id.Name)
 	return "/login?code=abc", nil
 }
 
@@ -80,15 +75,4 @@ func (f *fixture) client(t *testing.T, token string) *client.Client {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func line(name, role, token string) string {
-	return strings.Join([]string{name, role, hashOf(token)}, " ") + "\n"
 }

@@ -1,37 +1,102 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
+func (s *server) openapi(*http.Request) (any, error) { return json.RawMessage(s.paper), nil }
+
+func (s *server) signIn(*http.Request) (any, error) {
+	if s.SignIn == nil {
+		return nil, fleet.WithHint(fleet.NotFound("this hub has no identity provider"), "set CAPSTAN_TOKEN to a token of this hub")
+	}
+	return *s.SignIn, nil
+}
+
 func (s *server) clusters(r *http.Request) (any, error) {
-	q, err := query(r, "selector", "name")
+	q := r.URL.Query()
+	items, err := s.Hub.Clusters(r.Context(), fleet.ClusterFilter{Selector: q.Get("selector"), Names: q["name"]})
 	if err != nil {
 		return nil, err
 	}
-	items, err := s.Hub.Clusters(r.Context(), fleet.ClusterFilter{Selector: q.Get("selector"), Names: q["name"]})
 	for i := range items {
 		items[i] = labelled(items[i])
 	}
-	return list(items), err
+	return paged(q, items, func(c fleet.Cluster) string { return c.Cluster })
 }
 
 func (s *server) apps(r *http.Request) (any, error) {
-	q, err := query(r, "selector", "cluster", "namespace", "name")
+	q := r.URL.Query()
+	f := fleet.AppFilter{
+		Selector: q.Get("selector"), Clusters: q["cluster"], Namespace: q.Get("namespace"), Name: q.Get("name"),
+		Revision: q.Get("revision"), Image: q.Get("image"), Sync: fleet.Sync(q.Get("sync")), Health: fleet.Health(q.Get("health")),
+	}
+	var err error
+	if f.Pending, err = boolean(q, "pending"); err != nil {
+		return nil, err
+	}
+	if f.Drifted, err = boolean(q, "drifted"); err != nil {
+		return nil, err
+	}
+	items, err := s.Hub.Apps(r.Context(), f)
 	if err != nil {
 		return nil, err
 	}
-	items, err := s.Hub.Apps(r.Context(), fleet.AppFilter{
-		Selector: q.Get("selector"), Clusters: q["cluster"], Namespace: q.Get("namespace"), Name: q.Get("name"),
-	})
+	return paged(q, items, func(a fleet.AppStatus) string { return a.Cluster + "/" + a.Name().String() })
+}
+
+func (s *server) events(r *http.Request) (any, error) { return eventList(r, s.Hub.Events) }
+
+func (s *server) changes(r *http.Request) (any, error) { return eventList(r, s.Hub.Changes) }
+
+func eventList(r *http.Request, of func(context.Context, fleet.EventFilter) (fleet.EventPage, error)) (any, error) {
+	q := r.URL.Query()
+	f := fleet.EventFilter{
+		Actor: q.Get("actor"), Actions: q["action"], Clusters: q["cluster"], App: q.Get("app"), Continue: q.Get("continue"),
+	}
+	var err error
+	if f.Since, err = moment(q, "since"); err != nil {
+		return nil, err
+	}
+	if f.Until, err = moment(q, "until"); err != nil {
+		return nil, err
+	}
+	if f.Limit, err = limit(q); err != nil {
+		return nil, err
+	}
+	page, err := of(r.Context(), f)
+	if err != nil {
+		return nil, err
+	}
+	out := list(page.Items)
+	out.Continue = page.Continue
+	return out, nil
+}
+
+func (s *server) whoami(r *http.Request) (any, error) { return s.People.Whoami(r.Context()) }
+
+func (s *server) tokens(r *http.Request) (any, error) {
+	items, err := s.People.Tokens(r.Context())
 	return list(items), err
+}
+
+func (s *server) createToken(r *http.Request) (any, error) {
+	var in fleet.TokenRequest
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return s.People.CreateToken(r.Context(), in)
+}
+
+func (s *server) revokeToken(r *http.Request) (any, error) {
+	return nil, s.People.RevokeToken(r.Context(), r.PathValue("token"))
 }
 
 func (s *server) label(r *http.Request) (any, error) {
@@ -130,12 +195,7 @@ func (s *server) login(r *http.Request) (any, error) {
 	if err := decode(r, &struct{}{}); err != nil {
 		return nil, err
 	}
-	// Asked again for the role: guard has checked it, and keeps no more of it than the name.
-	name, role, err := s.Tokens.Authenticate(credential(r))
-	if err != nil {
-		return nil, err
-	}
-	path, err := s.Logins.Issue(name, role)
+	path, err := s.Logins.Issue(fleet.Who(r.Context()))
 	return client.LoginLink{URL: s.base + path}, err
 }
 
@@ -176,21 +236,6 @@ func firstOf(all ...string) string {
 	return ""
 }
 
-// query refuses parameters nobody reads: a misspelt selector must not answer
-// with the whole fleet.
-func query(r *http.Request, known ...string) (url.Values, error) {
-	q, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, fleet.Invalid("query: %w", err)
-	}
-	for k := range q {
-		if !slices.Contains(known, k) {
-			return nil, fleet.Invalid("query parameter %q is not known", k)
-		}
-	}
-	return q, nil
-}
-
 func clusterOf(r *http.Request) (string, error) {
 	name := r.PathValue("cluster")
 	return name, fleet.ValidateName("cluster", name)
@@ -207,13 +252,6 @@ func appOf(r *http.Request) (string, fleet.AppName, error) {
 
 func appName(r *http.Request) (fleet.AppName, error) {
 	return fleet.ParseAppName(r.PathValue("namespace") + "/" + r.PathValue("app"))
-}
-
-func list[T any](items []T) client.List[T] {
-	if items == nil {
-		items = []T{}
-	}
-	return client.List[T]{Items: items}
 }
 
 // labelled makes no labels an empty object, so that scripts can look into it.

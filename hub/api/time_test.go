@@ -36,7 +36,7 @@ func (h slowAgent) Tree(ctx context.Context, cluster string, app fleet.AppName) 
 func inBubble(t *testing.T, hub fleet.Hub) *http.Client {
 	t.Helper()
 	handler, err := api.New(api.Config{
-		Hub: hub, Tokens: everybody{}, Logins: everybody{},
+		Hub: hub, People: &everybody{}, Logins: &everybody{},
 		GitPushed: func(context.Context, string) error { return nil },
 	})
 	if err != nil {

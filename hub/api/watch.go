@@ -17,14 +17,12 @@ const (
 	streamLife = 15 * time.Minute
 )
 
-// watch streams a notice for every change, coalesced.
+// watch streams a notice for every change, coalesced. The notice's id is the
+// version of the view; who gives it as Last-Event-ID hears at once whether
+// there is another by now.
 func (s *server) watch(w http.ResponseWriter, r *http.Request) {
-	if _, err := query(r); err != nil {
-		s.fail(w, r, err)
-		return
-	}
 	ctx := r.Context()
-	changes, err := s.Hub.Watch(ctx)
+	changes, err := s.Hub.Watch(ctx, r.Header.Get("Last-Event-ID"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -52,11 +50,11 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-alive.C:
 			ok = send(": still here\n\n")
-		case _, open := <-changes:
+		case version, open := <-changes:
 			if !open {
 				return
 			}
-			ok = send("event: change\ndata: {}\n\n") && pause(ctx.Done(), streamPause)
+			ok = send("id: "+version+"\nevent: change\ndata: {}\n\n") && pause(ctx.Done(), streamPause)
 		}
 	}
 }

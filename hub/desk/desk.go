@@ -28,6 +28,10 @@ type Bucket interface {
 // Log takes entries that are never changed.
 type Log interface {
 	Append(ctx context.Context, topic string, entry []byte) error
+	// Read calls each with the entries below any of the topics (none: all) in
+	// their order, until it returns false or all that were there are read: those
+	// after a sequence number, or where that is 0 those since a time.
+	Read(ctx context.Context, topics []string, after uint64, since time.Time, each func(seq uint64, entry []byte) (bool, error)) error
 }
 
 // View folds facts and answers questions. The desk calls it under a lock.
@@ -68,7 +72,8 @@ type Config struct {
 	Instance string // this hub's id; intents carry it
 
 	Intents, Statuses, Clusters, Joins, Approvals Bucket
-	Audit                                         Log
+	Audit                                         Log // what people change
+	Changes                                       Log // what changes on clusters: the newest of each
 	View                                          View
 	Link                                          Link
 

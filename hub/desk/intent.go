@@ -41,6 +41,9 @@ func (l *ledger) change(ctx context.Context, s *spoke, e entry, alter func(*flee
 			"let approvals expire, or give them a shorter life")
 	}
 	e.Cluster = s.name
+	if e.Action == "label" {
+		e.After = next.Labels
+	}
 	if err := l.audit(ctx, e); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +25,9 @@ type ledger struct {
 
 	mu      sync.Mutex
 	spokes  map[string]*spoke
-	watches map[chan struct{}]struct{}
+	watches map[chan string]struct{}
+	boot    string    // versions of the view are told apart by it
+	version uint64    // of the view
 	silent  []string  // the clusters that were stale at the last tick
 	beaten  bool      // a heartbeat came since watchers last heard of one
 	beatAt  time.Time // when they did
@@ -42,8 +45,9 @@ type spoke struct {
 	intent        fleet.Intent
 	intentVersion uint64
 
-	marks map[fleet.AppName]mark
-	bytes int // of all statuses
+	marks  map[fleet.AppName]mark
+	bytes  int    // of all statuses
+	resent uint64 // epoch in which the agent last resent all it had
 }
 
 // record is what the bucket of clusters holds.
@@ -63,6 +67,7 @@ type mark struct {
 	size       int
 	gone       bool
 	at         time.Time // when it went
+	known      known
 }
 
 // status is what the bucket of statuses holds.
@@ -81,7 +86,7 @@ type join struct {
 }
 
 func newLedger(cfg Config) *ledger {
-	return &ledger{cfg: cfg, spokes: make(map[string]*spoke), watches: make(map[chan struct{}]struct{})}
+	return &ledger{cfg: cfg, spokes: make(map[string]*spoke), watches: make(map[chan string]struct{}), boot: newID()}
 }
 
 // live tells whether the cluster is enrolled.
@@ -155,7 +160,7 @@ func (l *ledger) load(ctx context.Context) error {
 		if b, err := json.Marshal(st); err == nil {
 			size = len(b)
 		}
-		s.marks[st.App.Name()] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size}
+		s.marks[st.App.Name()] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size, known: knownOf(st.App)}
 		s.bytes += size
 		if st.Gone != nil {
 			m := s.marks[st.App.Name()]
@@ -238,15 +243,25 @@ func (l *ledger) fold(fn func(v View)) {
 	l.notify()
 }
 
-// notify wakes every watcher that is not awake already. mu is held.
+// notify gives every watcher the newest version. mu is held.
 func (l *ledger) notify() {
+	l.version++
 	for c := range l.watches {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
+		l.tell(c)
 	}
 }
+
+// tell puts the newest version in a watcher's channel, in place of one that
+// waits there. mu is held.
+func (l *ledger) tell(c chan string) {
+	select {
+	case <-c:
+	default:
+	}
+	c <- l.viewVersion()
+}
+
+func (l *ledger) viewVersion() string { return l.boot + "-" + strconv.FormatUint(l.version, 10) }
 
 // aged tells watchers of clusters that fell silent or came back, and now and
 // then of heartbeats.
@@ -264,36 +279,6 @@ func (l *ledger) aged() {
 	}
 	l.silent = silent
 	l.notify()
-}
-
-// entry is one line of the audit log.
-type entry struct {
-	At      time.Time `json:"at"`
-	Actor   string    `json:"actor"`
-	Action  string    `json:"action"`
-	Cluster string    `json:"cluster,omitempty"`
-	App     string    `json:"app,omitempty"`
-	Detail  any       `json:"detail,omitempty"`
-}
-
-// audit notes a change before it is made: one that can't be noted is not made.
-func (l *ledger) audit(ctx context.Context, e entry) error {
-	e.At = l.cfg.Now().UTC()
-	if e.Actor = fleet.Actor(ctx); e.Actor == "" {
-		e.Actor = "hub"
-	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	topic := e.Cluster
-	if topic == "" {
-		topic = "fleet"
-	}
-	if err := l.cfg.Audit.Append(ctx, topic, b); err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	return nil
 }
 
 // newID is a random name of 128 bits that is a DNS label.

@@ -42,7 +42,7 @@ func (d *Desk) LabelCluster(ctx context.Context, cluster string, set map[string]
 	if err := s.mayLabel(set, remove); err != nil {
 		return none, err
 	}
-	e := entry{Action: "label", Detail: map[string]any{"set": set, "remove": remove}}
+	e := entry{Action: "label", Before: s.intent.Labels, Detail: map[string]any{"set": set, "remove": remove}}
 	err = d.change(ctx, s, e, func(in *fleet.Intent) {
 		for _, k := range remove {
 			if _, ok := in.Labels[k]; ok {
@@ -159,7 +159,8 @@ func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
 		return err
 	}
 	defer s.mu.Unlock()
-	if err := d.audit(ctx, entry{Action: "remove-cluster", Cluster: cluster, Detail: map[string]string{"key": s.rec.Key}}); err != nil {
+	before := map[string]any{"key": s.rec.Key, "uid": s.rec.Report.UID, "enrolled": s.rec.Enrolled, "assigned": s.intent.Labels, "apps": s.apps()}
+	if err := d.audit(ctx, entry{Action: "remove-cluster", Cluster: cluster, Before: before}); err != nil {
 		return err
 	}
 	if err := d.forgetJoins(ctx, cluster); err != nil {
@@ -293,10 +294,13 @@ func (d *Desk) Sync(ctx context.Context, app fleet.AppName, clusters []string) (
 }
 
 // Watch implements fleet.Hub.
-func (d *Desk) Watch(ctx context.Context) (<-chan struct{}, error) {
-	c := make(chan struct{}, 1)
+func (d *Desk) Watch(ctx context.Context, since string) (<-chan string, error) {
+	c := make(chan string, 1)
 	d.mu.Lock()
 	d.watches[c] = struct{}{}
+	if since != d.viewVersion() {
+		d.tell(c)
+	}
 	d.mu.Unlock()
 	context.AfterFunc(ctx, func() {
 		d.mu.Lock()

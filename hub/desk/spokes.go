@@ -157,6 +157,7 @@ func (p *Spokes) Report(ctx context.Context, cluster string, r wire.Report) erro
 		if err := p.bury(ctx, s, app, r.Epoch, r.Seq); err != nil {
 			return err
 		}
+		p.noteGone(ctx, s, app, old)
 		p.fold(func(v View) { v.Gone(cluster, app) })
 		return nil
 	}
@@ -180,7 +181,8 @@ func (p *Spokes) keep(ctx context.Context, s *spoke, key string, st status) erro
 		return err
 	}
 	s.bytes += size - old.size
-	s.marks[app] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size}
+	s.marks[app] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size, known: knownOf(st.App)}
+	p.noteReport(ctx, s, old, st.App)
 	p.fold(func(v View) { v.Reported(s.name, st.App) })
 	return nil
 }
@@ -204,10 +206,12 @@ func (p *Spokes) Resent(ctx context.Context, cluster string, r wire.Resent) erro
 				return err
 			}
 		}
+		p.noteGone(ctx, s, app, m)
 		s.bytes -= m.size
 		delete(s.marks, app)
 		p.fold(func(v View) { v.Gone(cluster, app) })
 	}
+	s.resent = r.Epoch
 	return nil
 }
 

@@ -17,7 +17,7 @@ type Fleet interface {
 	Clusters(ctx context.Context, f fleet.ClusterFilter) ([]fleet.Cluster, error)
 	Apps(ctx context.Context, f fleet.AppFilter) ([]fleet.AppStatus, error)
 	// Watch gives a value whenever something may have changed, until ctx ends.
-	Watch(ctx context.Context) (<-chan struct{}, error)
+	Watch(ctx context.Context, since string) (<-chan string, error)
 }
 
 // Bucket keeps what was told; a version guards each document.
@@ -91,7 +91,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 }
 
 func (n *Notifier) watch(ctx context.Context) error {
-	changes, err := n.Fleet.Watch(ctx)
+	changes, err := n.Fleet.Watch(ctx, "")
 	if err != nil {
 		return fmt.Errorf("notifications: %w", err)
 	}

@@ -27,7 +27,7 @@ type hall struct {
 	apps []fleet.AppStatus
 	docs map[string][]byte
 	ver  map[string]uint64
-	wake chan struct{}
+	wake chan string
 	full atomic.Bool
 }
 
@@ -41,7 +41,7 @@ func (h *hall) Apps(context.Context, fleet.AppFilter) ([]fleet.AppStatus, error)
 	return append([]fleet.AppStatus{}, h.apps...), nil
 }
 
-func (h *hall) Watch(context.Context) (<-chan struct{}, error) { return h.wake, nil }
+func (h *hall) Watch(context.Context, string) (<-chan string, error) { return h.wake, nil }
 
 func (h *hall) Get(_ context.Context, key string) ([]byte, uint64, error) {
 	h.mu.Lock()
@@ -89,7 +89,7 @@ func (h *hall) set(a ...fleet.AppStatus) {
 	h.apps = a
 	h.mu.Unlock()
 	select {
-	case h.wake <- struct{}{}:
+	case h.wake <- "v":
 	default:
 	}
 }
@@ -134,7 +134,7 @@ func TestWhatIsToldIsWrittenDownAndNotToldAgain(t *testing.T) {
 	}))
 	defer s.Close()
 	got := func() int { mu.Lock(); defer mu.Unlock(); return len(bodies) }
-	h := &hall{docs: map[string][]byte{}, ver: map[string]uint64{}, wake: make(chan struct{}, 1)}
+	h := &hall{docs: map[string][]byte{}, ver: map[string]uint64{}, wake: make(chan string, 1)}
 	rs := routes(t, fmt.Sprintf("routes: [{name: r, on: [pending], slack: {url: '%s/s3cret'}}]", s.URL))
 	web := app("dev", "web")
 	web.Pending = &fleet.PendingPlan{Plan: "one"}

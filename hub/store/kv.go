@@ -27,12 +27,18 @@ var buckets = map[string]struct {
 	Approvals: {maxBytes: 256 << 20},
 	Notified:  {maxBytes: 256 << 20},
 	Leases:    {maxBytes: 1 << 20, maxAge: LeaseLife},
+	Tokens:    {maxBytes: 16 << 20},
 }
 
 const (
 	logStream   = "audit"
 	logMaxBytes = 128 << 20
 	logMaxAge   = 365 * 24 * time.Hour
+
+	changesStream   = "changes"
+	changesMaxBytes = 256 << 20
+	changesMaxAge   = 90 * 24 * time.Hour
+
 	// maxConsumers is far above what hub processes use; the server's own default
 	// would be met by a few hundred watches.
 	maxConsumers = 4096
@@ -44,6 +50,7 @@ type KV struct {
 	js      jetstream.JetStream
 	buckets map[string]*kvBucket
 	log     *kvLog
+	changes *kvLog
 }
 
 var _ Store = (*KV)(nil)
@@ -83,25 +90,30 @@ func OpenKV(ctx context.Context, js jetstream.JetStream, replicas int) (*KV, err
 		}
 		s.buckets[name] = &kvBucket{name: name, js: js, kv: kv, stream: stream}
 	}
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:         logStream,
-		Subjects:     []string{logStream + ".>"},
-		Storage:      jetstream.FileStorage,
-		MaxMsgSize:   64 << 10,
-		MaxBytes:     logMaxBytes,
-		MaxAge:       logMaxAge,
-		MaxConsumers: maxConsumers,
-		Discard:      jetstream.DiscardOld,
-		DenyDelete:   true,
-		DenyPurge:    true,
-		Replicas:     replicas,
-		AllowDirect:  replicas == 1,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", logStream, unavailable(err))
+	var err error
+	if s.log, err = openLog(ctx, js, jetstream.StreamConfig{Name: logStream, Replicas: replicas, MaxBytes: logMaxBytes, MaxAge: logMaxAge}); err != nil {
+		return nil, err
 	}
-	s.log = &kvLog{js: js, stream: stream}
-	return s, nil
+	s.changes, err = openLog(ctx, js, jetstream.StreamConfig{
+		Name: changesStream, Replicas: replicas, MaxBytes: changesMaxBytes, MaxAge: changesMaxAge, MaxMsgsPerSubject: MaxChanges,
+	})
+	return s, err
+}
+
+// openLog creates or adapts a stream that is only ever added to.
+func openLog(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (*kvLog, error) {
+	cfg.Subjects = []string{cfg.Name + ".>"}
+	cfg.Storage = jetstream.FileStorage
+	cfg.MaxMsgSize = 64 << 10
+	cfg.MaxConsumers = maxConsumers
+	cfg.Discard = jetstream.DiscardOld
+	cfg.DenyDelete, cfg.DenyPurge = true, true
+	cfg.AllowDirect = cfg.Replicas == 1 // a follower may be behind
+	stream, err := js.CreateOrUpdateStream(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", cfg.Name, unavailable(err))
+	}
+	return &kvLog{js: js, stream: stream, name: cfg.Name}, nil
 }
 
 // Bucket implements Store.
@@ -115,6 +127,9 @@ func (s *KV) Bucket(name string) Bucket {
 
 // Log implements Store.
 func (s *KV) Log() Log { return s.log }
+
+// Changes implements Store.
+func (s *KV) Changes() Log { return s.changes }
 
 type kvBucket struct {
 	name   string
@@ -186,14 +201,15 @@ func (b *kvBucket) All(ctx context.Context, each func(string, []byte, uint64) er
 type kvLog struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	name   string
 }
 
 func (l *kvLog) Append(ctx context.Context, topic string, entry []byte) error {
 	if err := fleet.ValidateName("topic", topic); err != nil {
 		return err
 	}
-	if _, err := l.js.Publish(ctx, logStream+"."+topic, entry); err != nil {
-		return fmt.Errorf("stream %s: %w", logStream, unavailable(err))
+	if _, err := l.js.Publish(ctx, l.name+"."+topic, entry); err != nil {
+		return l.failed(err)
 	}
 	return nil
 }
@@ -201,7 +217,7 @@ func (l *kvLog) Append(ctx context.Context, topic string, entry []byte) error {
 func (l *kvLog) Last(ctx context.Context, n int) ([][]byte, error) {
 	info, err := l.stream.Info(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", logStream, unavailable(err))
+		return nil, l.failed(err)
 	}
 	last := info.State.LastSeq
 	first := max(info.State.FirstSeq, last-min(last, uint64(max(n, 0)))+1)
@@ -212,7 +228,7 @@ func (l *kvLog) Last(ctx context.Context, n int) ([][]byte, error) {
 			continue // aged out meanwhile
 		}
 		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", logStream, unavailable(err))
+			return nil, l.failed(err)
 		}
 		out = append(out, m.Data)
 	}

@@ -15,7 +15,8 @@ type Memory struct {
 	version uint64
 	buckets map[string]map[string]document
 	follows map[*follower]struct{}
-	log     [][]byte
+	audit   memoryLog
+	changes memoryLog
 }
 
 type document struct {
@@ -29,6 +30,7 @@ var _ Store = (*Memory)(nil)
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
 	m := &Memory{buckets: make(map[string]map[string]document), follows: make(map[*follower]struct{})}
+	m.audit, m.changes = memoryLog{m: m}, memoryLog{m: m, most: MaxChanges}
 	for name := range buckets {
 		m.buckets[name] = make(map[string]document)
 	}
@@ -44,7 +46,10 @@ func (m *Memory) Bucket(name string) Bucket {
 }
 
 // Log implements Store.
-func (m *Memory) Log() Log { return (*memoryLog)(m) }
+func (m *Memory) Log() Log { return &m.audit }
+
+// Changes implements Store.
+func (m *Memory) Changes() Log { return &m.changes }
 
 type memoryBucket struct {
 	m    *Memory
@@ -79,20 +84,46 @@ func (b *memoryBucket) Put(_ context.Context, key string, value []byte, version 
 	return b.m.version, nil
 }
 
-type memoryLog Memory
+type memoryLog struct {
+	m       *Memory
+	most    int // of a topic; 0: all
+	seq     uint64
+	entries []memoryEntry
+}
+
+type memoryEntry struct {
+	seq   uint64
+	at    time.Time
+	topic string
+	data  []byte
+}
 
 func (l *memoryLog) Append(_ context.Context, topic string, entry []byte) error {
 	if err := fleet.ValidateName("topic", topic); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.log = append(l.log, slices.Clone(entry))
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.seq++
+	l.entries = append(l.entries, memoryEntry{seq: l.seq, at: time.Now(), topic: topic, data: slices.Clone(entry)})
+	n := 0
+	for i := len(l.entries) - 1; i >= 0 && l.most > 0; i-- {
+		if l.entries[i].topic != topic {
+			continue
+		}
+		if n++; n > l.most {
+			l.entries = slices.Delete(l.entries, i, i+1)
+		}
+	}
 	return nil
 }
 
 func (l *memoryLog) Last(_ context.Context, n int) ([][]byte, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.log[max(0, len(l.log)-n):]), nil
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	var out [][]byte
+	for _, e := range l.entries[max(0, len(l.entries)-n):] {
+		out = append(out, e.data)
+	}
+	return out, nil
 }

@@ -8,6 +8,7 @@ package store
 import (
 	"context"
 	"regexp"
+	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -21,13 +22,18 @@ const (
 	Approvals = "approvals" // id -> a signed approval
 	Notified  = "notified"  // cluster, or cluster.namespace.app -> what was told of it
 	Leases    = "leases"    // what is to be done by one hub alone -> the hub that does it; see Lead
+	Tokens    = "tokens"    // name -> a service token's hash, and what it may do
 )
 
 // Store opens buckets and the log.
 type Store interface {
 	// Bucket is one of the constants above; another name panics.
 	Bucket(name string) Bucket
+	// Log has who changed what; nothing is taken out of it before its time.
 	Log() Log
+	// Changes has what changed on the clusters: of each topic the newest
+	// MaxChanges.
+	Changes() Log
 }
 
 // Bucket holds documents by key. A key is one to four DNS labels with dots
@@ -65,9 +71,16 @@ type Change struct {
 type Log interface {
 	// Append adds an entry below a topic (a DNS label).
 	Append(ctx context.Context, topic string, entry []byte) error
+	// Read calls each with the entries below any of the topics (none: all) in
+	// their order, until it returns false or all that were there are read: those
+	// after a sequence number, or where that is 0 those appended since a time.
+	Read(ctx context.Context, topics []string, after uint64, since time.Time, each func(seq uint64, entry []byte) (bool, error)) error
 	// Last returns up to n entries, oldest first.
 	Last(ctx context.Context, n int) ([][]byte, error)
 }
+
+// MaxChanges is how many entries of Changes are kept of a topic.
+const MaxChanges = 100
 
 // MaxValue is the most bytes a document may have.
 const MaxValue = 512 << 10

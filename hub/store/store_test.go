@@ -54,7 +54,7 @@ func TestStreamsRefuseWhatAHostileMessageCouldAsk(t *testing.T) {
 	if _, err := store.OpenKV(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}
-	for _, bucket := range []string{store.Intent, store.Status, store.Clusters, store.Joins, store.Approvals, store.Leases} {
+	for _, bucket := range []string{store.Intent, store.Status, store.Clusters, store.Joins, store.Approvals, store.Leases, store.Tokens} {
 		s, err := js.Stream(t.Context(), "KV_"+bucket)
 		if err != nil {
 			t.Fatal(err)

@@ -130,6 +130,9 @@ func (v *View) Clusters(f fleet.ClusterFilter, now time.Time) ([]fleet.Cluster, 
 
 // Apps lists apps by cluster, namespace and name. The error is ErrInvalid.
 func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error) {
+	if err := f.Validate(); err != nil {
+		return nil, err
+	}
 	match, err := selector(f.Selector)
 	if err != nil {
 		return nil, err
@@ -145,7 +148,9 @@ func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 			if f.Namespace != "" && f.Namespace != app.Namespace || f.Name != "" && f.Name != app.Name {
 				continue
 			}
-			out = append(out, aged(c.apps[app], stale))
+			if s := aged(c.apps[app], stale); f.Matches(s) {
+				out = append(out, s)
+			}
 		}
 	}
 	return out, nil
@@ -270,6 +275,10 @@ func readable(s fleet.AppStatus) fleet.AppStatus {
 		p := *s.Pending
 		p.Revision, p.Digest, p.Gate, p.Plan, p.Action = plain(p.Revision), plain(p.Digest), plain(p.Gate), plain(p.Plan), plain(p.Action)
 		s.Pending = &p
+	}
+	s.Images = slices.Clone(s.Images)
+	for i, image := range s.Images {
+		s.Images[i] = plain(image)
 	}
 	s.Drift = slices.Clone(s.Drift)
 	for i, d := range s.Drift {

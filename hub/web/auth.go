@@ -13,33 +13,29 @@ const cookieName = "capstan_session"
 // guard lets those in who bear a token (curl) or have a session (a browser).
 func (s *site) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, role, err := s.who(r)
+		id, err := s.who(r)
 		switch {
 		case errors.Is(err, fleet.ErrForbidden):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="capstan"`)
 			s.failAs(w, r, http.StatusUnauthorized, err)
 		case err != nil:
 			s.fail(w, r, err)
-		case role != "viewer" && role != "admin":
-			s.fail(w, r, fleet.Forbidden("%q has the role %s, which may not see the fleet", name, role))
 		default:
-			next(w, r.WithContext(fleet.WithActor(r.Context(), name)))
+			next(w, r.WithContext(fleet.WithIdentity(r.Context(), id)))
 		}
 	})
 }
 
-func (s *site) who(r *http.Request) (name, role string, err error) {
+func (s *site) who(r *http.Request) (fleet.Identity, error) {
 	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
-		return s.Tokens.Authenticate(strings.TrimSpace(token))
+		return s.People.Authenticate(r.Context(), strings.TrimSpace(token))
 	}
 	if c, err := r.Cookie(cookieName); err == nil {
-		if name, role, ok := s.Sessions.find(c.Value); ok {
-			if known, err := s.Tokens.Knows(name, role); known || err != nil {
-				return name, role, err
-			}
+		if id, ok := s.Sessions.find(c.Value); ok {
+			return s.People.Still(r.Context(), id)
 		}
 	}
-	return "", "", fleet.Forbidden("you are not logged in")
+	return fleet.Identity{}, fleet.Forbidden("you are not logged in")
 }
 
 // login exchanges a one-time link for a session. It answers with a page that

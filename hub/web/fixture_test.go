@@ -21,28 +21,30 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// tokens are name by token; the token's name is its role too.
+// tokens are the name of their owner by token.
 type tokens map[string]string
 
-func (t tokens) Authenticate(token string) (name, role string, err error) {
+func (t tokens) Authenticate(_ context.Context, token string) (fleet.Identity, error) {
 	if token == "broken" {
-		return "", "", fleet.Unavailable("the tokens can't be read")
+		return fleet.Identity{}, fleet.Unavailable("the tokens can't be read")
 	}
-	role, ok := t[token]
+	name, ok := t[token]
 	if !ok {
-		return "", "", fleet.WithHint(fleet.Forbidden("the token is not one of this hub's"), "check it")
+		return fleet.Identity{}, fleet.WithHint(fleet.Forbidden("the token is not one of this hub's"), "check it")
 	}
-	return "jane", role, nil
+	return person(name), nil
 }
 
-func (t tokens) Knows(_, role string) (bool, error) {
+func (t tokens) Still(_ context.Context, id fleet.Identity) (fleet.Identity, error) {
 	for _, has := range t {
-		if has == role {
-			return true, nil
+		if has == id.Name {
+			return id, nil
 		}
 	}
-	return false, nil
+	return fleet.Identity{}, fleet.Forbidden("there is no token of %q any more", id.Name)
 }
+
+func person(name string) fleet.Identity { return fleet.Identity{Via: fleet.ViaToken, Name: name} }
 
 // site is a served page with the parts behind it.
 type site struct {
@@ -56,11 +58,11 @@ type site struct {
 func serve(t *testing.T, hub fleet.Hub) *site {
 	t.Helper()
 	now := fleettest.When.Add(5 * time.Minute)
-	s := &site{clock: &now, tokens: tokens{"see": "viewer", "do": "admin", "push": "hook"}}
+	s := &site{clock: &now, tokens: tokens{"see": "jane", "do": "ada"}}
 	clock := func() time.Time { return *s.clock }
 	s.sessions = web.NewSessions(clock)
 	h, err := web.New(web.Config{
-		Hub: hub, Sessions: s.sessions, Now: clock, Tokens: s.tokens,
+		Hub: hub, Sessions: s.sessions, Now: clock, People: s.tokens,
 	})
 	if err != nil {
 		t.Fatal(err)

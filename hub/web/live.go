@@ -26,7 +26,7 @@ func (s *site) live(p *page, build builder) http.HandlerFunc {
 		ctx, cancel := context.WithTimeout(r.Context(), liveLife)
 		defer cancel()
 		r = r.WithContext(ctx)
-		changes, err := s.Hub.Watch(ctx)
+		changes, err := s.Hub.Watch(ctx, "")
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -46,7 +46,7 @@ func (s *site) live(p *page, build builder) http.HandlerFunc {
 	}
 }
 
-func (s *site) follow(r *http.Request, st *stream, changes <-chan struct{}, p *page, build builder) {
+func (s *site) follow(r *http.Request, st *stream, changes <-chan string, p *page, build builder) {
 	alive := time.NewTicker(liveQuiet)
 	defer alive.Stop()
 	pause := time.NewTimer(livePause)

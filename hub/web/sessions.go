@@ -32,8 +32,8 @@ type Sessions struct {
 type ticket [sha256.Size]byte
 
 type holder struct {
-	name, role string
-	until      time.Time
+	id    fleet.Identity
+	until time.Time
 }
 
 // NewSessions makes an empty one. now is the clock; nil: the real one.
@@ -44,12 +44,13 @@ func NewSessions(now func() time.Time) *Sessions {
 	return &Sessions{now: now, links: map[ticket]holder{}, sessions: map[ticket]holder{}}
 }
 
-// Issue makes a link that logs a browser in as name, once, within five minutes.
-// It is a path with a query on this hub. ErrUnavailable: too many wait to be used.
-func (s *Sessions) Issue(name, role string) (path string, err error) {
+// Issue makes a link that logs a browser in as somebody, once, within five
+// minutes. It is a path with a query on this hub. ErrUnavailable: too many wait
+// to be used.
+func (s *Sessions) Issue(id fleet.Identity) (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	code, err := s.put(s.links, maxLinks, holder{name, role, s.now().Add(linkLife)})
+	code, err := s.put(s.links, maxLinks, holder{id, s.now().Add(linkLife)})
 	if err != nil {
 		return "", err
 	}
@@ -72,14 +73,14 @@ func (s *Sessions) redeem(code string) (session string, until time.Time, err err
 }
 
 // find tells whose a session is.
-func (s *Sessions) find(session string) (name, role string, ok bool) {
+func (s *Sessions) find(session string) (id fleet.Identity, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, ok := s.sessions[sha256.Sum256([]byte(session))]
 	if !ok || !s.now().Before(h.until) {
-		return "", "", false
+		return fleet.Identity{}, false
 	}
-	return h.name, h.role, true
+	return h.id, true
 }
 
 func (s *Sessions) put(in map[ticket]holder, most int, h holder) (string, error) {

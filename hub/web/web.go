@@ -15,19 +15,20 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// Tokens tells whose a bearer token is, and that one's role. ErrForbidden:
-// nobody's. ErrUnavailable: that can't be told just now.
-type Tokens interface {
-	Authenticate(token string) (name, role string, err error)
-	// Knows tells whether there is still a token of that name and role. A session
-	// that it began ends with it.
-	Knows(name, role string) (bool, error)
+// People tells whose a bearer token is. ErrForbidden: nobody's. ErrTooOften: too
+// many such came from there. ErrUnavailable: that can't be told just now.
+type People interface {
+	Authenticate(ctx context.Context, token string) (fleet.Identity, error)
+	// Still tells who somebody is now whose session began earlier. ErrForbidden:
+	// the credential that it began with is no more, and the session ends with it.
+	Still(ctx context.Context, id fleet.Identity) (fleet.Identity, error)
 }
 
-// Config says what is shown, and to whom. Hub, Tokens and Sessions are required.
+// Config says what is shown, and to whom. Hub, People and Sessions are required.
+// What somebody may see is for the Hub to judge, by fleet.Who.
 type Config struct {
 	Hub      fleet.Hub
-	Tokens   Tokens
+	People   People
 	Sessions *Sessions
 	// URL is the hub's own, as people reach it. With https, cookies are marked
 	// for it alone, also when TLS ends at a proxy.
@@ -48,8 +49,8 @@ type site struct {
 
 // New makes the handler for everything that is not the API.
 func New(c Config) (http.Handler, error) {
-	if c.Hub == nil || c.Tokens == nil || c.Sessions == nil {
-		return nil, errors.New("web: Hub, Tokens and Sessions are required")
+	if c.Hub == nil || c.People == nil || c.Sessions == nil {
+		return nil, errors.New("web: Hub, People and Sessions are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now

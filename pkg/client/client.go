@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -20,7 +21,10 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-var _ fleet.Hub = (*Client)(nil)
+var (
+	_ fleet.Hub    = (*Client)(nil)
+	_ fleet.People = (*Client)(nil)
+)
 
 // maxAnswer bounds what is read of one answer: a plan carries an app's whole
 // document, and a list a whole fleet.
@@ -99,6 +103,10 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 
 // send returns an answer of 2xx, or an error.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	return c.sendWith(ctx, method, path, query, in, nil)
+}
+
+func (c *Client) sendWith(ctx context.Context, method, path string, query url.Values, in any, header http.Header) (*http.Response, error) {
 	u := *c.base
 	u.Path += Prefix + path // names are validated: nothing needs escaping
 	u.RawQuery = query.Encode()
@@ -114,6 +122,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
+	maps.Copy(req.Header, header)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -175,6 +184,8 @@ func kindOf(status int) func(string, ...any) error {
 		return fleet.Conflict
 	case http.StatusServiceUnavailable:
 		return fleet.Unavailable
+	case http.StatusTooManyRequests:
+		return fleet.TooOften
 	}
 	if status/100 == 4 {
 		return fleet.Invalid

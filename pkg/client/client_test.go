@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -130,23 +131,31 @@ func TestALoginLinkIsTheHubsAsItWasReached(t *testing.T) {
 	}
 }
 
-func TestAWatchThatIsLostIsOpenedAgain(t *testing.T) {
-	opened := make(chan struct{}, 10)
+func TestAWatchThatIsLostGoesOnWhereItEnded(t *testing.T) {
+	asked := make(chan string, 10)
+	n := 0
 	c, _ := against(t, func(w http.ResponseWriter, r *http.Request) {
-		opened <- struct{}{}
+		asked <- r.Header.Get("Last-Event-ID")
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, ": watching\n\n") // and the connection is lost
+		_, _ = io.WriteString(w, ": watching\n\n")
+		if n++; n <= 2 {
+			_, _ = fmt.Fprintf(w, "id: v%d\nevent: change\ndata: {}\n\n", n)
+		} // and the connection is lost
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	changes, err := c.Watch(ctx)
+	changes, err := c.Watch(ctx, "v0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		wait(t, opened, "a connection")
+	for _, want := range []string{"v0", "v1", "v2", "v2"} {
+		if got := wait(t, asked, "a connection"); got != want {
+			t.Errorf("went on from %q, want %q", got, want)
+		}
 	}
-	wait(t, changes, "word that something may have been missed")
+	if got := wait(t, changes, "the newest version"); got != "v2" {
+		t.Errorf("version %q", got)
+	}
 	cancel()
 	for open := true; open; {
 		_, open = <-changes
@@ -155,21 +164,23 @@ func TestAWatchThatIsLostIsOpenedAgain(t *testing.T) {
 
 func TestAWatchThatCannotBeginSaysWhy(t *testing.T) {
 	c, _ := against(t, func(w http.ResponseWriter, _ *http.Request) { problem(w, 403, `{"detail":"not you","hint":"ask"}`) })
-	if _, err := c.Watch(t.Context()); !errors.Is(err, fleet.ErrForbidden) || fleet.Hint(err) != "ask" {
+	if _, err := c.Watch(t.Context(), ""); !errors.Is(err, fleet.ErrForbidden) || fleet.Hint(err) != "ask" {
 		t.Errorf("%v", err)
 	}
 }
 
-func wait(t *testing.T, c <-chan struct{}, what string) {
+func wait(t *testing.T, c <-chan string, what string) string {
 	t.Helper()
 	select {
-	case _, open := <-c:
+	case v, open := <-c:
 		if !open {
 			t.Fatalf("closed before %s came", what)
 		}
+		return v
 	case <-time.After(20 * time.Second):
 		t.Fatalf("no %s", what)
 	}
+	return ""
 }
 
 // FuzzAnswers shows that no answer, of whatever server, makes the client fail.

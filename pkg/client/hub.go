@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -26,6 +27,16 @@ func (c *Client) Apps(ctx context.Context, f fleet.AppFilter) ([]fleet.AppStatus
 	add(q, "cluster", f.Clusters...)
 	add(q, "namespace", f.Namespace)
 	add(q, "name", f.Name)
+	add(q, "revision", f.Revision)
+	add(q, "image", f.Image)
+	add(q, "sync", string(f.Sync))
+	add(q, "health", string(f.Health))
+	if f.Pending {
+		add(q, "pending", "true")
+	}
+	if f.Drifted {
+		add(q, "drifted", "true")
+	}
 	var out List[fleet.AppStatus]
 	err := c.call(ctx, http.MethodGet, "/apps", q, nil, &out)
 	return out.Items, err
@@ -104,6 +115,65 @@ func (c *Client) Sync(ctx context.Context, app fleet.AppName, clusters []string)
 	var out SyncClusters
 	err := c.call(ctx, http.MethodPost, "/apps/"+app.String()+"/sync", nil, SyncClusters{Clusters: clusters}, &out)
 	return out.Clusters, err
+}
+
+// Events implements fleet.Hub.
+func (c *Client) Events(ctx context.Context, f fleet.EventFilter) (fleet.EventPage, error) {
+	return c.events(ctx, "/events", f)
+}
+
+// Changes implements fleet.Hub.
+func (c *Client) Changes(ctx context.Context, f fleet.EventFilter) (fleet.EventPage, error) {
+	return c.events(ctx, "/changes", f)
+}
+
+func (c *Client) events(ctx context.Context, path string, f fleet.EventFilter) (fleet.EventPage, error) {
+	q := url.Values{}
+	for key, at := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !at.IsZero() {
+			add(q, key, at.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	add(q, "actor", f.Actor)
+	add(q, "action", f.Actions...)
+	add(q, "cluster", f.Clusters...)
+	add(q, "app", f.App)
+	add(q, "continue", f.Continue)
+	if f.Limit != 0 {
+		add(q, "limit", strconv.Itoa(f.Limit))
+	}
+	var out fleet.EventPage
+	err := c.call(ctx, http.MethodGet, path, q, nil, &out)
+	return out, err
+}
+
+// Whoami implements fleet.People.
+func (c *Client) Whoami(ctx context.Context) (fleet.Self, error) {
+	var out fleet.Self
+	err := c.call(ctx, http.MethodGet, "/whoami", nil, nil, &out)
+	return out, err
+}
+
+// CreateToken implements fleet.People.
+func (c *Client) CreateToken(ctx context.Context, r fleet.TokenRequest) (fleet.TokenGrant, error) {
+	var out fleet.TokenGrant
+	err := c.call(ctx, http.MethodPost, "/tokens", nil, r, &out)
+	return out, err
+}
+
+// Tokens implements fleet.People.
+func (c *Client) Tokens(ctx context.Context) ([]fleet.Token, error) {
+	var out List[fleet.Token]
+	err := c.call(ctx, http.MethodGet, "/tokens", nil, nil, &out)
+	return out.Items, err
+}
+
+// RevokeToken implements fleet.People.
+func (c *Client) RevokeToken(ctx context.Context, name string) error {
+	if err := fleet.ValidateName("token", name); err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodDelete, "/tokens/"+name, nil, nil, nil)
 }
 
 // Login makes a link that opens the hub's page in a browser, once and soon.

@@ -6,6 +6,17 @@ package client
 // List is how every list is answered. Items is never null.
 type List[T any] struct {
 	Items []T `json:"items"`
+	// Continue leads to the next page, where a limit left some out.
+	Continue  string `json:"continue,omitempty"`
+	Remaining int    `json:"remaining,omitempty"` // how many those are, where that is known
+}
+
+// SignIn tells a program how to sign in with the hub's identity provider. The
+// ID token it gets there is a bearer token for the hub.
+type SignIn struct {
+	Issuer   string   `json:"issuer"`
+	ClientID string   `json:"clientID"` // a public client: loopback redirects, PKCE and the device flow
+	Scopes   []string `json:"scopes"`
 }
 
 // LabelChange asks for labels to be assigned to a cluster and removed from it.

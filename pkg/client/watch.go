@@ -20,18 +20,26 @@ const (
 
 // Watch implements fleet.Hub. The first connection is made before it returns,
 // and its error is returned. A connection lost later is made again, for as long
-// as ctx lasts; something is sent then, because a change may have been missed.
-func (c *Client) Watch(ctx context.Context) (<-chan struct{}, error) {
-	stream, err := c.openWatch(ctx)
+// as ctx lasts, and goes on from the version that was last seen: what changed
+// meanwhile is told then.
+func (c *Client) Watch(ctx context.Context, since string) (<-chan string, error) {
+	w := &watcher{client: c, out: make(chan string, 1), seen: since}
+	stream, err := w.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := make(chan struct{}, 1)
 	go func() {
-		defer close(out)
-		c.follow(ctx, stream, out)
+		defer close(w.out)
+		w.follow(ctx, stream)
 	}()
-	return out, nil
+	return w.out, nil
+}
+
+// watcher reads one stream after another.
+type watcher struct {
+	client *Client
+	out    chan string
+	seen   string // the version last heard of
 }
 
 type watchStream struct {
@@ -39,9 +47,13 @@ type watchStream struct {
 	close context.CancelFunc
 }
 
-func (c *Client) openWatch(ctx context.Context) (*watchStream, error) {
+func (w *watcher) open(ctx context.Context) (*watchStream, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	res, err := c.send(ctx, http.MethodGet, "/watch", nil, nil)
+	header := http.Header{}
+	if w.seen != "" {
+		header.Set("Last-Event-ID", w.seen)
+	}
+	res, err := w.client.sendWith(ctx, http.MethodGet, "/watch", nil, nil, header)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -50,32 +62,20 @@ func (c *Client) openWatch(ctx context.Context) (*watchStream, error) {
 }
 
 // follow reads streams until ctx ends.
-func (c *Client) follow(ctx context.Context, stream *watchStream, out chan<- struct{}) {
+func (w *watcher) follow(ctx context.Context, stream *watchStream) {
 	wait := watchFirstTry
 	for ctx.Err() == nil {
-		if stream != nil {
-			if stream.read(func() { notify(out) }) {
-				wait = watchFirstTry
-			}
+		if stream != nil && w.read(stream) {
+			wait = watchFirstTry
 		}
 		if !sleep(ctx, wait/2+rand.N(wait)) {
 			return
 		}
 		wait = min(2*wait, watchLastTry)
-		var err error
-		if stream, err = c.openWatch(ctx); err == nil {
-			notify(out)
-		}
+		stream, _ = w.open(ctx) // tried again
 	}
 	if stream != nil {
 		stream.end()
-	}
-}
-
-func notify(out chan<- struct{}) {
-	select {
-	case out <- struct{}{}:
-	default: // one is waiting to be read already
 	}
 }
 
@@ -90,21 +90,43 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// read calls changed for each change until the stream ends. It tells whether
-// the stream ever said anything.
-func (s *watchStream) read(changed func()) (alive bool) {
+// read hands versions on until the stream ends. It tells whether the stream
+// ever said anything.
+func (w *watcher) read(s *watchStream) (alive bool) {
 	defer s.end()
 	silence := time.AfterFunc(watchSilence, s.close)
 	defer silence.Stop()
 	lines := bufio.NewScanner(s.body)
+	id, event := "", ""
 	for lines.Scan() {
 		alive = true
 		silence.Reset(watchSilence)
-		if strings.HasPrefix(lines.Text(), "event: change") {
-			changed()
+		key, value, _ := strings.Cut(lines.Text(), ":")
+		switch value = strings.TrimPrefix(value, " "); {
+		case lines.Text() == "": // the end of an event
+			if id != "" {
+				w.seen = id
+			}
+			if event == "change" {
+				w.tell()
+			}
+			id, event = "", ""
+		case key == "id":
+			id = value
+		case key == "event":
+			event = value
 		}
 	}
 	return alive
+}
+
+// tell hands the newest version on, in place of one that waits to be read.
+func (w *watcher) tell() {
+	select {
+	case <-w.out:
+	default:
+	}
+	w.out <- w.seen
 }
 
 func (s *watchStream) end() {

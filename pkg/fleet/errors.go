@@ -13,6 +13,7 @@ var (
 	ErrNotFound    = errors.New("not found")   // what was named is not there: 404
 	ErrConflict    = errors.New("conflict")    // the state moved on, or forbids it: 409
 	ErrUnavailable = errors.New("unavailable") // a part can't be reached just now: 503
+	ErrTooOften    = errors.New("too often")   // it was asked too much in too short a time: 429
 )
 
 // Invalid makes an ErrInvalid whose text is the formatted one alone.
@@ -29,6 +30,9 @@ func Forbidden(format string, a ...any) error { return newError(ErrForbidden, fo
 
 // Unavailable makes an ErrUnavailable.
 func Unavailable(format string, a ...any) error { return newError(ErrUnavailable, format, a) }
+
+// TooOften makes an ErrTooOften.
+func TooOften(format string, a ...any) error { return newError(ErrTooOften, format, a) }
 
 func newError(kind error, format string, a []any) error {
 	return &kindError{kind: kind, err: fmt.Errorf(format, a...)}

@@ -43,9 +43,16 @@ type Hub interface {
 	// It returns the clusters that were asked. ErrNotFound: nobody has it.
 	Sync(ctx context.Context, app AppName, clusters []string) ([]string, error)
 
-	// Watch sends a value whenever something in the view may have changed,
-	// coalesced, until ctx ends. The channel is closed then.
-	Watch(ctx context.Context) (<-chan struct{}, error)
+	// Events lists what people changed, oldest first, a page at a time.
+	Events(ctx context.Context, f EventFilter) (EventPage, error)
+	// Changes lists what changed on the clusters: revisions that were applied, apps
+	// that left, drift that was seen. Only the newest of each cluster are kept.
+	Changes(ctx context.Context, f EventFilter) (EventPage, error)
+
+	// Watch sends the view's version at once, unless it still is since, and then
+	// whenever something in the view may have changed, coalesced, until ctx ends.
+	// The channel is closed then. since is a version seen before, or empty.
+	Watch(ctx context.Context, since string) (<-chan string, error)
 }
 
 // ClusterFilter narrows Clusters.
@@ -60,6 +67,12 @@ type AppFilter struct {
 	Clusters  []string
 	Namespace string
 	Name      string
+	Revision  string // a commit, or 7 digits or more of its beginning: applied there
+	Image     string // an image the app runs, with * for any part: "*/nginx:1.25*"
+	Sync      Sync
+	Health    Health
+	Pending   bool // only where something waits
+	Drifted   bool // only where objects differ from what was applied
 }
 
 // JoinGrant is what a new agent needs to enrol.

@@ -19,9 +19,13 @@ type AppStatus struct {
 	Reason  string         `json:"reason,omitempty"` // of the Ready condition
 	Objects int            `json:"objects"`          // how many the app owns
 	Drift   []DriftSummary `json:"drift,omitempty"`  // being healed, or reported only
+	Images  []string       `json:"images,omitempty"` // of the applied pods, sorted; at most MaxImages
 	Path    string         `json:"path,omitempty"`
 	Changed time.Time      `json:"changed"` // when this status last differed from the one before
 }
+
+// MaxImages is how many images a status names: a report must stay small.
+const MaxImages = 20
 
 // Name is the app's name on its cluster.
 func (s AppStatus) Name() AppName { return AppName{Namespace: s.Namespace, Name: s.App} }

@@ -47,12 +47,14 @@ func list[T any](ctx context.Context, s *shell, h hub, l *listing, t table[T], f
 		}
 		return items, p.print(items, false)
 	}
-	changes, err := h.Watch(ctx)
+	changes, err := h.Watch(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	// Ctrl-C is how one stops watching: no failure.
-	for first := true; ctx.Err() == nil; first = false {
+	// Ctrl-C is how one stops watching: no failure. The first word is of how
+	// things are now.
+	first := true
+	for range changes { // closed when ctx ends
 		items, err := fetch(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -65,7 +67,7 @@ func list[T any](ctx context.Context, s *shell, h hub, l *listing, t table[T], f
 				return nil, err
 			}
 		}
-		<-changes // closed when ctx ends
+		first = false
 	}
 	return nil, nil
 }

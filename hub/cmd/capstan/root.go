@@ -42,7 +42,8 @@ func newRoot(s *shell) *cobra.Command {
 	root.AddCommand(
 		newGet(s), newDescribe(s), newDiff(s), newTree(s), newHistory(s),
 		newApprove(s), newReject(s), newSync(s),
-		newJoin(s), newLabel(s), newCluster(s), newOpen(s), newVersion(s),
+		newJoin(s), newLabel(s), newCluster(s), newOpen(s),
+		newToken(s), newWhoami(s), newVersion(s),
 	)
 	return root
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
@@ -83,22 +81,15 @@ func (h *testHub) Plan(ctx context.Context, cluster string, app fleet.AppName) (
 	return h.Hub.Plan(ctx, cluster, app)
 }
 
-func (*testHub) Issue(name, _ string) (string, error) { return "/login?code=for-" + name, nil }
+func (*testHub) Issue(id fleet.Identity) (string, error) { return "/login?code=for-" + id.Name, nil }
 
 func setUp(env *testscript.Env) error {
 	seed := seedFleet()
 	h := &testHub{Hub: fleettest.NewHub(seed), seed: seed, tampered: map[string]fleet.SignedPlan{}}
-	sum := sha256.Sum256([]byte(adminToken))
-	file := filepath.Join(env.WorkDir, ".tokens")
-	if err := os.WriteFile(file, []byte("jane admin sha256:"+hex.EncodeToString(sum[:])+"\n"), 0o600); err != nil {
-		return err
-	}
-	tokens, err := api.OpenTokens(file)
-	if err != nil {
-		return err
-	}
+	jane := fleet.Identity{Via: fleet.ViaToken, Name: "jane", Grants: []fleet.Grant{{Roles: []fleet.Role{fleet.RoleAdmin}}}}
+	people := &fleettest.People{Known: map[string]fleet.Identity{adminToken: jane}}
 	handler, err := api.New(api.Config{
-		Hub: h, Tokens: tokens, Logins: h,
+		Hub: h, People: people, Logins: h,
 		GitPushed: func(context.Context, string) error { return nil },
 	})
 	if err != nil {

@@ -17,9 +17,11 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// hub is what the commands ask for: a fleet.Hub that can make login links.
+// hub is what the commands ask for: a fleet.Hub that knows its people and can
+// make login links.
 type hub interface {
 	fleet.Hub
+	fleet.People
 	Login(ctx context.Context) (url string, err error)
 }
 

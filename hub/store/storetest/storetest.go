@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -29,6 +31,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"who follows hears of all there is and comes":     follows,
 		"who follows late hears of no old deletion twice": followsLate,
 		"of several one leads, and then the next":         leads,
+		"a log is read from anywhere":                     reads,
+		"of changes the newest are kept":                  newest,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -207,6 +211,86 @@ func logs(t *testing.T, s store.Store) {
 	}
 	if got, err := l.Last(t.Context(), 100); err != nil || len(got) != 5 {
 		t.Errorf("all: got %q, %v", got, err)
+	}
+}
+
+func reads(t *testing.T, s store.Store) {
+	for _, l := range []store.Log{s.Log(), s.Changes()} {
+		for i := range 600 { // more than one batch
+			topic := []string{"dev", "prod", "edge"}[i%3]
+			if err := l.Append(t.Context(), topic, fmt.Appendf(nil, "%s%d", topic, i)); err != nil {
+				t.Fatal(err)
+			}
+			if i > 250 && l == s.Changes() {
+				break // it keeps no more of each
+			}
+		}
+		read := func(topics []string, after uint64, since time.Time, most int) (out []string, last uint64) {
+			t.Helper()
+			err := l.Read(t.Context(), topics, after, since, func(seq uint64, entry []byte) (bool, error) {
+				if seq <= last {
+					t.Errorf("%d comes after %d", seq, last)
+				}
+				if len(out) == most {
+					return false, nil
+				}
+				last = seq
+				out = append(out, string(entry))
+				return true, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out, last
+		}
+		all, _ := read(nil, 0, time.Time{}, 1000)
+		if n := len(all); n < 252 || all[0] != "dev0" || all[1] != "prod1" {
+			t.Errorf("all: %d, %.3q", n, all)
+		}
+		prod, _ := read([]string{"prod"}, 0, time.Time{}, 1000)
+		first, at := read([]string{"prod"}, 0, time.Time{}, 10)
+		rest, _ := read([]string{"prod"}, at, time.Time{}, 1000)
+		if !slices.Equal(prod, append(first, rest...)) || first[9] != "prod28" {
+			t.Errorf("in two parts: %q", first)
+		}
+		if two, _ := read([]string{"prod", "dev"}, 0, time.Now().Add(-time.Hour), 3); !slices.Equal(two, []string{"dev0", "prod1", "dev3"}) {
+			t.Errorf("two topics: %q", two)
+		}
+		if none, _ := read(nil, 0, time.Now().Add(time.Hour), 10); len(none) != 0 {
+			t.Errorf("of the future: %q", none)
+		}
+		if none, _ := read([]string{"staging"}, 0, time.Time{}, 10); len(none) != 0 {
+			t.Errorf("of a topic without entries: %q", none)
+		}
+		if none, _ := read(nil, 1<<40, time.Time{}, 10); len(none) != 0 {
+			t.Errorf("after the end: %q", none)
+		}
+		failed := errors.New("failed")
+		if err := l.Read(t.Context(), nil, 0, time.Time{}, func(uint64, []byte) (bool, error) { return true, failed }); !errors.Is(err, failed) {
+			t.Errorf("the reader's error: %v", err)
+		}
+		if err := l.Read(t.Context(), []string{"a.>"}, 0, time.Time{}, nil); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("a topic that is none: %v", err)
+		}
+	}
+}
+
+func newest(t *testing.T, s store.Store) {
+	l := s.Changes()
+	if err := l.Append(t.Context(), "quiet", []byte("quiet")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range store.MaxChanges + 20 {
+		if err := l.Append(t.Context(), "busy", fmt.Appendf(nil, "%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	if err := l.Read(t.Context(), nil, 0, time.Time{}, func(_ uint64, e []byte) (bool, error) { got = append(got, string(e)); return true, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1+store.MaxChanges || got[0] != "quiet" || got[1] != "20" {
+		t.Errorf("%d are kept: %.3q", len(got), got)
 	}
 }
 

@@ -29,6 +29,10 @@ func Conform(t *testing.T, open func(t *testing.T, seed Seed) fleet.Hub) {
 		"syncing":                                  syncs,
 		"names that are none are refused":          badNames,
 		"a watch tells of changes and ends":        watches,
+		"a watch goes on where one ended":          resumes,
+		"events tell who did what":                 events,
+		"events come in pages":                     eventPages,
+		"changes tell what happened on clusters":   changes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed := Sample()
@@ -75,7 +79,9 @@ func everything(ctx context.Context, hub fleet.Hub) map[string]error {
 	errs["Approve"] = hub.Approve(ctx, approval("prod"))
 	errs["Reject"] = hub.Reject(ctx, "prod", Guestbook, "plan-1", "")
 	_, errs["Sync"] = hub.Sync(ctx, Guestbook, nil)
-	_, errs["Watch"] = hub.Watch(ctx)
+	_, errs["Events"] = hub.Events(ctx, fleet.EventFilter{})
+	_, errs["Changes"] = hub.Changes(ctx, fleet.EventFilter{})
+	_, errs["Watch"] = hub.Watch(ctx, "")
 	return errs
 }
 
@@ -116,6 +122,15 @@ func apps(t *testing.T, hub fleet.Hub, seed Seed) {
 		"by namespace":   {fleet.AppFilter{Namespace: "default"}, []int{0, 1}},
 		"by no such one": {fleet.AppFilter{Namespace: "other"}, nil},
 		"by name":        {fleet.AppFilter{Name: "guestbook", Clusters: []string{"prod"}}, []int{1}},
+		"by revision":    {fleet.AppFilter{Revision: "22222222"}, []int{0}},
+		"by whole one":   {fleet.AppFilter{Revision: string(revA)}, []int{1}},
+		"by no revision": {fleet.AppFilter{Revision: "3333333"}, nil},
+		"by image":       {fleet.AppFilter{Image: "*/guestbook:*"}, []int{0, 1}},
+		"by its tag":     {fleet.AppFilter{Image: "registry.example.com/guestbook:v2"}, []int{0}},
+		"by sync":        {fleet.AppFilter{Sync: fleet.Synced}, []int{0}},
+		"by health":      {fleet.AppFilter{Health: fleet.Degraded}, nil},
+		"what waits":     {fleet.AppFilter{Pending: true}, []int{1}},
+		"what drifted":   {fleet.AppFilter{Drifted: true}, []int{0}},
 	} {
 		got, err := hub.Apps(t.Context(), c.filter)
 		want := []fleet.AppStatus{}
@@ -126,8 +141,10 @@ func apps(t *testing.T, hub fleet.Hub, seed Seed) {
 			t.Errorf("%s: %s, %v; want %s", name, text(got), err, text(want))
 		}
 	}
-	_, err := hub.Apps(t.Context(), fleet.AppFilter{Selector: "=,="})
-	is(t, err, fleet.ErrInvalid)
+	for _, bad := range []fleet.AppFilter{{Selector: "=,="}, {Revision: "main"}, {Revision: "22"}, {Sync: "Well"}, {Health: "Fine"}} {
+		_, err := hub.Apps(t.Context(), bad)
+		is(t, err, fleet.ErrInvalid)
+	}
 }
 
 func same(a, b any) bool { return text(a) == text(b) }

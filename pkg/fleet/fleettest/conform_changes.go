@@ -180,13 +180,15 @@ func badNames(t *testing.T, hub fleet.Hub, _ Seed) {
 func watches(t *testing.T, hub fleet.Hub, _ Seed) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	changes, err := hub.Watch(ctx)
+	changes, err := hub.Watch(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, value := range []string{"one", "two"} {
-		if _, err := hub.LabelCluster(ctx, "dev", map[string]string{"env": value}, nil); err != nil {
-			t.Fatal(err)
+	for _, value := range []string{"", "one", "two"} { // the first word is how it is now
+		if value != "" {
+			if _, err := hub.LabelCluster(ctx, "dev", map[string]string{"env": value}, nil); err != nil {
+				t.Fatal(err)
+			}
 		}
 		select {
 		case _, open := <-changes:

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type Seed struct {
 	Plans      map[Key]fleet.SignedPlan
 	History    map[Key][]fleet.HistoryEntry
 	Trees      map[Key][]fleet.Object
+	Changes    []fleet.Event // with ids that are numbers, in their order
 }
 
 // Call is one thing that was asked of a Hub and went well.
@@ -47,7 +49,9 @@ type Hub struct {
 	seed     Seed
 	fail     error
 	calls    []Call
-	watchers map[chan struct{}]struct{}
+	events   []fleet.Event
+	version  int
+	watchers map[chan string]struct{}
 }
 
 // NewHub makes a hub that begins with what seed says.
@@ -59,7 +63,7 @@ func NewHub(seed Seed) *Hub {
 	}
 	seed.Apps = slices.Clone(seed.Apps)
 	seed.Plans = maps.Clone(seed.Plans)
-	return &Hub{seed: seed, watchers: map[chan struct{}]struct{}{}}
+	return &Hub{seed: seed, watchers: map[chan string]struct{}{}}
 }
 
 // Fail makes every method return err from now on; nil ends that.
@@ -102,14 +106,33 @@ func (h *Hub) did(ctx context.Context, method, format string, a ...any) {
 	h.notify()
 }
 
-func (h *Hub) notify() {
-	for w := range h.watchers {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
+// changed is did for what concerns clusters, with an event for each.
+func (h *Hub) changed(ctx context.Context, action, app string, clusters ...string) {
+	for _, c := range clusters {
+		who := fleet.Who(ctx)
+		h.events = append(h.events, fleet.Event{
+			ID: strconv.Itoa(len(h.events) + 1), At: time.Now().UTC(), Actor: cmp.Or(who.Name, "hub"), Via: who.Via,
+			From: fleet.Origin(ctx), Action: action, Cluster: c, App: app,
+		})
 	}
 }
+
+func (h *Hub) notify() {
+	h.version++
+	for w := range h.watchers {
+		h.tell(w)
+	}
+}
+
+func (h *Hub) tell(w chan string) {
+	select {
+	case <-w:
+	default:
+	}
+	w <- h.viewVersion()
+}
+
+func (h *Hub) viewVersion() string { return fmt.Sprintf("%p-%d", h, h.version) }
 
 // begin locks the hub; the caller unlocks it.
 func (h *Hub) begin(ctx context.Context) error {
@@ -150,13 +173,13 @@ func (h *Hub) Apps(ctx context.Context, f fleet.AppFilter) ([]fleet.AppStatus, e
 		return nil, err
 	}
 	match, err := parseSelector(f.Selector)
-	if err != nil {
+	if err := errors.Join(err, f.Validate()); err != nil {
 		return nil, err
 	}
 	out := []fleet.AppStatus{}
 	for _, s := range h.seed.Apps {
 		c := h.cluster(s.Cluster)
-		if c == nil || !match(c.Labels) ||
+		if c == nil || !match(c.Labels) || !f.Matches(s) ||
 			len(f.Clusters) > 0 && !slices.Contains(f.Clusters, s.Cluster) ||
 			f.Namespace != "" && s.Namespace != f.Namespace || f.Name != "" && s.App != f.Name {
 			continue
@@ -201,6 +224,7 @@ func (h *Hub) LabelCluster(ctx context.Context, cluster string, set map[string]s
 	maps.Copy(c.Assigned, set)
 	c.Labels = maps.Clone(c.Assigned)
 	maps.Copy(c.Labels, c.Declared)
+	h.changed(ctx, "label", "", cluster)
 	h.did(ctx, "LabelCluster", "%s set=%v remove=%v", cluster, set, remove)
 	out := *c
 	out.Labels = maps.Clone(c.Labels)
@@ -243,6 +267,7 @@ func (h *Hub) RemoveCluster(ctx context.Context, cluster string) error {
 	}
 	h.seed.Clusters = slices.DeleteFunc(h.seed.Clusters, func(c fleet.Cluster) bool { return c.Cluster == cluster })
 	h.seed.Apps = slices.DeleteFunc(h.seed.Apps, func(s fleet.AppStatus) bool { return s.Cluster == cluster })
+	h.changed(ctx, "remove-cluster", "", cluster)
 	h.did(ctx, "RemoveCluster", "%s", cluster)
 	return nil
 }
@@ -309,6 +334,9 @@ func (h *Hub) Approve(ctx context.Context, a fleet.SignedApproval) error {
 			return noCluster(t.Cluster)
 		}
 	}
+	for _, t := range statement.Targets {
+		h.changed(ctx, "approve", statement.App, t.Cluster)
+	}
 	h.did(ctx, "Approve", "%s\n%s", a.Statement, a.Signature)
 	return nil
 }
@@ -326,6 +354,7 @@ func (h *Hub) Reject(ctx context.Context, cluster string, app fleet.AppName, pla
 	if s := h.app(cluster, app); s.Pending == nil || s.Pending.Plan != plan {
 		return fleet.NotFound("app %s on cluster %q: plan %q does not wait", app, cluster, plan)
 	}
+	h.changed(ctx, "reject", app.String(), cluster)
 	h.did(ctx, "Reject", "%s %s %s %q", cluster, app, plan, why)
 	return nil
 }
@@ -350,19 +379,75 @@ func (h *Hub) Sync(ctx context.Context, app fleet.AppName, clusters []string) ([
 		return nil, fleet.NotFound("no cluster has app %s", app)
 	}
 	slices.Sort(asked)
+	h.changed(ctx, "sync", app.String(), asked...)
 	h.did(ctx, "Sync", "%s %v", app, asked)
 	return asked, nil
 }
 
+// Events implements fleet.Hub.
+func (h *Hub) Events(ctx context.Context, f fleet.EventFilter) (fleet.EventPage, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return fleet.EventPage{}, err
+	}
+	return page(h.events, f)
+}
+
+// Changes implements fleet.Hub.
+func (h *Hub) Changes(ctx context.Context, f fleet.EventFilter) (fleet.EventPage, error) {
+	err := h.begin(ctx)
+	defer h.mu.Unlock()
+	if err != nil {
+		return fleet.EventPage{}, err
+	}
+	return page(h.seed.Changes, f)
+}
+
+func page(all []fleet.Event, f fleet.EventFilter) (fleet.EventPage, error) {
+	out := fleet.EventPage{Items: []fleet.Event{}}
+	if err := f.Validate(); err != nil {
+		return out, err
+	}
+	after := 0
+	if f.Continue != "" {
+		var err error
+		if after, err = strconv.Atoi(f.Continue); err != nil || after <= 0 {
+			return out, fleet.Invalid("continue %q is not from a page of events", f.Continue)
+		}
+	}
+	for _, e := range all {
+		id, err := strconv.Atoi(e.ID)
+		if err != nil {
+			return out, err
+		}
+		if id <= after || e.At.Before(f.Since) || !f.Until.IsZero() && !e.At.Before(f.Until) ||
+			f.Actor != "" && f.Actor != e.Actor || f.App != "" && f.App != e.App ||
+			len(f.Actions) > 0 && !slices.Contains(f.Actions, e.Action) ||
+			len(f.Clusters) > 0 && !slices.Contains(f.Clusters, e.Cluster) {
+			continue
+		}
+		if f.Limit > 0 && len(out.Items) == f.Limit {
+			out.Continue = out.Items[len(out.Items)-1].ID
+			break
+		}
+		out.Items = append(out.Items, e)
+	}
+	return out, nil
+}
+
 // Watch implements fleet.Hub.
-func (h *Hub) Watch(ctx context.Context) (<-chan struct{}, error) {
+func (h *Hub) Watch(ctx context.Context, since string) (<-chan string, error) {
 	err := h.begin(ctx)
 	defer h.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	w := make(chan struct{}, 1)
+	w := make(chan string, 1)
 	h.watchers[w] = struct{}{}
+	if since != h.viewVersion() {
+		h.tell(w)
+	}
 	context.AfterFunc(ctx, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -62,11 +62,13 @@ func Sample() Seed {
 			{
 				Cluster: "dev", Namespace: "default", App: "guestbook", Revision: revB, Digest: digestB,
 				Sync: fleet.Synced, Health: fleet.Healthy, Objects: 2, Path: "apps/guestbook/overlays/dev", Changed: When,
-				Drift: []fleet.DriftSummary{{Object: deployment, Manager: "kubectl-edit", Fields: []string{"/spec/replicas"}, Since: When}},
+				Images: []string{"registry.example.com/guestbook:v2", "registry.example.com/redis:7"},
+				Drift:  []fleet.DriftSummary{{Object: deployment, Manager: "kubectl-edit", Fields: []string{"/spec/replicas"}, Since: When}},
 			},
 			{
 				Cluster: "prod", Namespace: "default", App: "guestbook", Revision: revA, Digest: digestA,
 				Sync: fleet.Pending, Health: fleet.Healthy, Objects: 1, Path: "apps/guestbook/overlays/prod", Changed: When,
+				Images:  []string{"registry.example.com/guestbook:v1"},
 				Message: "waits for approval", Hint: "capstan approve guestbook --cluster prod",
 				Pending: &fleet.PendingPlan{
 					Revision: revB, Digest: digestB, Gate: fleet.GateApproval, Plan: "plan-1", Action: fleet.ActionApply,
@@ -82,6 +84,12 @@ func Sample() Seed {
 				{Revision: revB, Digest: digestB, Applied: When, Summary: fleet.Summary{Update: 1, Unchanged: 1}},
 				{Revision: revA, Digest: digestA, Applied: When.Add(-time.Hour), ApprovedBy: []string{"jane"}, Summary: fleet.Summary{Create: 2}},
 			},
+		},
+		Changes: []fleet.Event{
+			{ID: "1", At: When.Add(-time.Hour), Actor: "agent", Action: fleet.ChangeApplied, Cluster: "dev", App: "default/guestbook", After: json.RawMessage(`{"revision":"a"}`)},
+			{ID: "2", At: When, Actor: "agent", Action: fleet.ChangeApplied, Cluster: "dev", App: "default/guestbook", Before: json.RawMessage(`{"revision":"a"}`), After: json.RawMessage(`{"revision":"<b>"}`)},
+			{ID: "3", At: When, Actor: "agent", Action: fleet.ChangeDrifted, Cluster: "dev", App: "default/guestbook"},
+			{ID: "4", At: When.Add(time.Hour), Actor: "agent", Action: fleet.ChangeGone, Cluster: "prod", App: "default/other"},
 		},
 		Trees: map[Key][]fleet.Object{
 			{"dev", Guestbook}: {

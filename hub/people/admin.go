@@ -1,4 +1,4 @@
-package api
+package people
 
 import (
 	"crypto/rand"
@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // AdminName is the name of the token that EnsureAdminToken makes.
@@ -57,7 +59,7 @@ func EnsureAdminToken(dir string) (path string, err error) {
 	if len(raw) > 0 && raw[len(raw)-1] != '\n' {
 		raw = append(raw, '\n')
 	}
-	raw = fmt.Appendf(raw, "%s %s sha256:%s\n", AdminName, RoleAdmin, hex.EncodeToString(sum[:]))
+	raw = fmt.Appendf(raw, "%s %s sha256:%s\n", AdminName, fleet.RoleAdmin, hex.EncodeToString(sum[:]))
 	if err := writeWhole(TokensFile(dir), raw); err != nil {
 		return "", fmt.Errorf("admin token: %w", err)
 	}

@@ -1,20 +1,21 @@
-package api_test
+package people_test
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/capstan-gitops/capstan/hub/api"
+	"github.com/capstan-gitops/capstan/hub/people"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 func TestAnAdminsTokenIsMadeOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "hub")
-	path, err := api.EnsureAdminToken(dir)
+	path, err := people.EnsureAdminToken(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,30 +24,30 @@ func TestAnAdminsTokenIsMadeOnce(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 	token := content(t, path)
-	if len(token) < 40 || strings.Contains(content(t, api.TokensFile(dir)), token) {
-		t.Errorf("token %q; tokens:\n%s", token, content(t, api.TokensFile(dir)))
+	if len(token) < 40 || strings.Contains(content(t, people.TokensFile(dir)), token) {
+		t.Errorf("token %q; tokens:\n%s", token, content(t, people.TokensFile(dir)))
 	}
-	tokens, err := api.OpenTokens(api.TokensFile(dir))
+	tokens, err := people.OpenTokens(people.TokensFile(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	lets := func() {
 		t.Helper()
-		if name, role, err := tokens.Authenticate(token); err != nil || name != "admin" || role != api.RoleAdmin {
-			t.Errorf("the token is %q's with role %q, %v", name, role, err)
+		if id, err := tokens.Authenticate(token); err != nil || id.Name != "admin" || len(id.Grants) != 1 || !slices.Equal(id.Grants[0].Roles, []fleet.Role{fleet.RoleAdmin}) {
+			t.Errorf("the token is %+v, %v", id, err)
 		}
 	}
 	lets()
-	if again, err := api.EnsureAdminToken(dir); err != nil || again != path || content(t, path) != token {
+	if again, err := people.EnsureAdminToken(dir); err != nil || again != path || content(t, path) != token {
 		t.Errorf("the second time: %q, %v", again, err)
 	}
 	lets()
 
 	// Stopped between the two files: the next start mends it.
-	if err := os.Remove(api.TokensFile(dir)); err != nil {
+	if err := os.Remove(people.TokensFile(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := api.EnsureAdminToken(dir); err != nil {
+	if _, err := people.EnsureAdminToken(dir); err != nil {
 		t.Fatal(err)
 	}
 	lets()
@@ -55,7 +56,7 @@ func TestAnAdminsTokenIsMadeOnce(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if gone, err := api.EnsureAdminToken(dir); err != nil || gone != "" {
+	if gone, err := people.EnsureAdminToken(dir); err != nil || gone != "" {
 		t.Errorf("taken away: %q, %v", gone, err)
 	}
 	lets()
@@ -72,23 +73,23 @@ func content(t *testing.T, path string) string {
 
 func TestAnAdminsTokenJoinsThoseThatAreThere(t *testing.T) {
 	dir := t.TempDir()
-	write(t, api.TokensFile(dir), strings.TrimSpace(line("vic", "viewer", viewerToken))) // without a line's end
-	if _, err := api.EnsureAdminToken(dir); err != nil {
+	write(t, people.TokensFile(dir), strings.TrimSpace(line("vic", "viewer", viewerToken))) // without a line's end
+	if _, err := people.EnsureAdminToken(dir); err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := api.OpenTokens(api.TokensFile(dir))
+	tokens, err := people.OpenTokens(people.TokensFile(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if name, _, err := tokens.Authenticate(viewerToken); err != nil || name != "vic" {
-		t.Errorf("%q, %v", name, err)
+	if id, err := tokens.Authenticate(viewerToken); err != nil || id.Name != "vic" {
+		t.Errorf("%+v, %v", id, err)
 	}
 }
 
 func TestTheTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
 	write(t, path, line("vic", "viewer", viewerToken))
-	tokens, err := api.OpenTokens(path)
+	tokens, err := people.OpenTokens(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,21 +103,20 @@ func TestTheTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 	}
 	is := func(token string, want error) {
 		t.Helper()
-		if _, _, err := tokens.Authenticate(token); !errors.Is(err, want) {
+		if _, err := tokens.Authenticate(token); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", token, err, want)
 		}
 	}
-	knows := func(name, role string, want bool) {
+	knows := func(name string, want error) {
 		t.Helper()
-		if got, err := tokens.Knows(name, role); got != want || err != nil {
-			t.Errorf("knows %s with role %s: %t, %v", name, role, got, err)
+		if _, err := tokens.Named(name); !errors.Is(err, want) {
+			t.Errorf("knows %s: %v, want %v", name, err, want)
 		}
 	}
 	is(viewerToken, nil)
-	knows("vic", "viewer", true)
-	knows("vic", "admin", false)
+	knows("vic", nil)
 	change(line("jane", "admin", adminToken), time.Hour)
-	knows("vic", "viewer", false)
+	knows("vic", fleet.ErrForbidden)
 	is(adminToken, nil)
 	is(viewerToken, fleet.ErrForbidden)
 	change("jane admin", 2*time.Hour)
@@ -127,9 +127,7 @@ func TestTheTokenFileIsReadAgainWhenItChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	is(adminToken, fleet.ErrUnavailable)
-	if _, err := tokens.Knows("jane", "admin"); !errors.Is(err, fleet.ErrUnavailable) {
-		t.Errorf("a session without a token file: %v", err)
-	}
+	knows("jane", fleet.ErrUnavailable)
 }
 
 func TestATokenFileThatCannotBeRead(t *testing.T) {
@@ -138,12 +136,14 @@ func TestATokenFileThatCannotBeRead(t *testing.T) {
 		"two words":     "vic viewer\n",
 		"a clear token": "vic viewer " + viewerToken + "\n",
 		"another role":  line("vic", "owner", viewerToken),
+		"no role":       line("vic", "viewer,", viewerToken),
+		"two roles":     line("vic", "admin", adminToken),
 		"a bad name":    line("vic/1", "viewer", viewerToken),
 		"a short hash":  "vic viewer sha256:abcd\n",
 	} {
 		path := filepath.Join(t.TempDir(), "tokens")
 		write(t, path, good+bad)
-		_, err := api.OpenTokens(path)
+		_, err := people.OpenTokens(path)
 		if !errors.Is(err, fleet.ErrInvalid) || !strings.Contains(err.Error(), path+" line 2") || fleet.Hint(err) == "" {
 			t.Errorf("%s: %v", name, err)
 		} else if strings.Contains(err.Error(), viewerToken) {
@@ -158,11 +158,11 @@ func FuzzTokenFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		path := filepath.Join(t.TempDir(), "tokens")
 		write(t, path, text)
-		tokens, err := api.OpenTokens(path)
+		tokens, err := people.OpenTokens(path)
 		if err != nil {
 			return
 		}
-		if _, _, err := tokens.Authenticate(""); !errors.Is(err, fleet.ErrForbidden) {
+		if _, err := tokens.Authenticate(""); !errors.Is(err, fleet.ErrForbidden) {
 			t.Errorf("no token is somebody's: %v", err)
 		}
 	})

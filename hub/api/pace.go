@@ -1,0 +1,44 @@
+package api
+
+import (
+	"sync"
+
+	"golang.org/x/time/rate"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+const (
+	// pacePerSecond and paceBurst are how much one identity may ask: far more
+	// than a person, less than would keep others from being answered.
+	pacePerSecond = 50
+	paceBurst     = 200
+	maxPaced      = 10000
+)
+
+// pace bounds how often each identity asks.
+type pace struct {
+	mu sync.Mutex
+	of map[string]*rate.Limiter
+}
+
+func newPace() *pace { return &pace{of: map[string]*rate.Limiter{}} }
+
+func (p *pace) take(id fleet.Identity) error {
+	key := id.Via + " " + id.Name
+	p.mu.Lock()
+	l := p.of[key]
+	if l == nil {
+		if len(p.of) >= maxPaced {
+			clear(p.of) // everybody has their burst again; memory stays bounded
+		}
+		l = rate.NewLimiter(pacePerSecond, paceBurst)
+		p.of[key] = l
+	}
+	p.mu.Unlock()
+	if l.Allow() {
+		return nil
+	}
+	return fleet.WithHint(fleet.TooOften("%q asks more than %d times a second", id.Name, pacePerSecond),
+		"wait a second; GET "+"/api/v1/watch tells when there is something to ask for")
+}
