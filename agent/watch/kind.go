@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
@@ -19,6 +20,7 @@ type objectKey struct{ namespace, name string }
 // of an informer's cache, and reduces every object to a Sight before it is kept.
 type kindWatch struct {
 	watcher *Watcher
+	ctx     context.Context // of the watch, and of those it leads to
 	kind    fleet.ObjectRef
 
 	mu     sync.RWMutex
@@ -34,6 +36,7 @@ var _ cache.TransformingStore = (*kindWatch)(nil)
 type reduced struct {
 	metav1.ObjectMeta // namespace and name alone, for the reflector's keys
 	Sight
+	pods string // a workload's selector
 }
 
 // Transformer lets the reflector reduce the objects of a first list one by one,
@@ -58,6 +61,7 @@ func (k *kindWatch) reduce(u *unstructured.Unstructured) *reduced {
 			Health:      state.Health,
 			Message:     state.Message,
 		},
+		pods: health.PodSelector(u),
 	}
 }
 
@@ -82,6 +86,7 @@ func (k *kindWatch) Add(o any) error {
 	moved := k.seen[key] != r.Sight
 	k.seen[key] = r.Sight
 	k.mu.Unlock()
+	k.lookInto(key, r)
 	if moved {
 		k.tell(key, false)
 	}
@@ -102,6 +107,7 @@ func (k *kindWatch) Delete(o any) error {
 	k.mu.Lock()
 	delete(k.seen, key)
 	k.mu.Unlock()
+	k.lookInto(key, nil)
 	k.tell(key, true)
 	return nil
 }
@@ -115,6 +121,7 @@ func (k *kindWatch) Replace(list []any, _ string) error {
 			return err
 		}
 		now[objectKey{r.Namespace, r.Name}] = r.Sight
+		k.lookInto(objectKey{r.Namespace, r.Name}, r)
 	}
 	k.mu.Lock()
 	before := k.seen
@@ -128,6 +135,7 @@ func (k *kindWatch) Replace(list []any, _ string) error {
 	}
 	for key := range before {
 		if _, ok := now[key]; !ok {
+			k.lookInto(key, nil)
 			k.tell(key, true)
 		}
 	}
@@ -138,9 +146,18 @@ func (k *kindWatch) Replace(list []any, _ string) error {
 func (k *kindWatch) Resync() error { return nil }
 
 func (k *kindWatch) tell(key objectKey, gone bool) {
+	k.watcher.notify(Event{Ref: k.ref(key), Gone: gone})
+}
+
+func (k *kindWatch) ref(key objectKey) fleet.ObjectRef {
 	ref := k.kind
 	ref.Namespace, ref.Name = key.namespace, key.name
-	k.watcher.notify(Event{Ref: ref, Gone: gone})
+	return ref
+}
+
+// lookInto has the pods of a workload looked at while it is not well; nil: it is gone.
+func (k *kindWatch) lookInto(key objectKey, r *reduced) {
+	k.watcher.lookInto(k.ctx, k.ref(key), r, func() { k.tell(key, false) })
 }
 
 // failed notes why the kind can't be listed or watched; nil clears it.

@@ -27,7 +27,7 @@ type Sight struct {
 	UID         string
 	Fingerprint string
 	Health      fleet.Health
-	Message     string // why it is not healthy
+	Message     string // why it is not healthy; of a workload what its pods say
 }
 
 // Event says that an object was seen, or is not there any more (or no longer
@@ -47,6 +47,7 @@ type Watcher struct {
 	mu    sync.RWMutex
 	kinds map[schema.GroupKind]*kindWatch
 	group sync.WaitGroup
+	pods  podWatches
 }
 
 // New makes a Watcher. notify is called, one event at a time for each kind,
@@ -56,7 +57,7 @@ func New(cfg *rest.Config, fingerprintKey []byte, notify func(Event), log *slog.
 	if err != nil {
 		return nil, err
 	}
-	return &Watcher{api: api, key: fingerprintKey, notify: notify, log: log, kinds: map[schema.GroupKind]*kindWatch{}}, nil
+	return &Watcher{api: api, key: fingerprintKey, notify: notify, log: log, kinds: map[schema.GroupKind]*kindWatch{}, pods: podWatches{open: map[fleet.ObjectRef]*podWatch{}}}, nil
 }
 
 // Watch begins to watch a kind until ctx ends, unless it is watched already.
@@ -67,7 +68,7 @@ func (w *Watcher) Watch(ctx context.Context, ref fleet.ObjectRef, resource schem
 	if _, ok := w.kinds[gk]; ok {
 		return
 	}
-	k := &kindWatch{watcher: w, kind: ref, synced: make(chan struct{}), seen: map[objectKey]Sight{}}
+	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, synced: make(chan struct{}), seen: map[objectKey]Sight{}}
 	w.kinds[gk] = k
 	lw := listWatch(w.api.Resource(resource), k.failed)
 	reflector := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, k, cache.ReflectorOptions{Name: resource.String()})
@@ -99,7 +100,11 @@ func (w *Watcher) See(ref fleet.ObjectRef) (Sight, bool) {
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	s, ok := k.seen[objectKey{ref.Namespace, ref.Name}]
+	key := objectKey{ref.Namespace, ref.Name}
+	s, ok := k.seen[key]
+	if why := w.because(k.ref(key)); why != "" && unwell(s.Health) {
+		s.Message = why
+	}
 	return s, ok
 }
 
