@@ -233,7 +233,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Buck
 		return nil, err
 	}
 	f.server = &http.Server{
-		Handler:           cfg.meters.HTTP(handler),
+		Handler:           originOf(cfg.TrustedProxies, cfg.meters.HTTP(handler)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -270,7 +270,7 @@ func (f *front) handler(cfg Config, d *desk.Desk, who *people.People) (http.Hand
 	}
 	mux.Handle(hooks.Prefix, forges)
 	mux.Handle("/", pages)
-	return originOf(cfg.TrustedProxies, mux), nil
+	return mux, nil
 }
 
 func say(w http.ResponseWriter, code int, text string) {
