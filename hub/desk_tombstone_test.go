@@ -93,7 +93,7 @@ func TestWhatIsLongGoneIsForgotten(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- o.Run(ctx) }()
+		go func() { o.Tend(ctx); done <- o.Run(ctx) }()
 		pass := func(d time.Duration) {
 			o.clock.pass(d)
 			time.Sleep(11 * time.Minute) // of the bubble's time: the next sweep

@@ -50,6 +50,13 @@ type Config struct {
 	NATSKey      string
 	NATSCA       string // what agents are told to trust, or "system"; empty: NATSCert
 
+	// With NATSKeys the hub runs no server: it uses the NATS servers at NATSURLs,
+	// which were configured for the keys in that directory, with any number of
+	// other hubs.
+	NATSKeys      string
+	NATSAgentURLs []string // as agents dial those servers; empty: NATSURLs
+	NATSReplicas  int      // servers that keep each thing; 0: 3
+
 	TokenFile  string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
 	AccessFile string // says who may do what; empty: what tokens carry is all that counts
 	// TrustedProxies are ranges of addresses from which X-Forwarded-For is believed.
@@ -88,10 +95,22 @@ func (c Config) Validate() error {
 	if err := validateProxies(c.TrustedProxies); err != nil {
 		return err
 	}
+	if c.shared() && len(c.NATSURLs) == 0 {
+		return fleet.WithHint(fleet.Invalid("keys for NATS servers are given, and no server"), "name them with --nats-url")
+	}
+	if c.NATSReplicas < 0 || c.NATSReplicas > 5 {
+		return fleet.Invalid("%d servers can't keep each thing: 1, 3 and 5 make sense", c.NATSReplicas)
+	}
 	return c.broker().Validate()
 }
 
 func (c Config) broker() broker.Config {
+	if c.shared() {
+		return broker.Config{
+			Servers: c.NATSURLs, Advertise: c.NATSAgentURLs, Keys: c.NATSKeys, CAFile: c.NATSCA,
+			WSListen: c.NATSWSListen, CertFile: c.NATSCert, KeyFile: c.NATSKey, Log: c.Log,
+		}
+	}
 	return broker.Config{
 		Dir: c.DataDir, Listen: c.NATSListen, WSListen: c.NATSWSListen, Advertise: c.NATSURLs,
 		TLS: broker.TLSMode(c.NATSTLS), CertFile: c.NATSCert, KeyFile: c.NATSKey, CAFile: c.NATSCA, Log: c.Log,
@@ -136,7 +155,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer b.Close()
-	d, spokes, kept, err := openDesk(ctx, cfg, b)
+	kept, err := openStore(ctx, cfg, b)
+	if err != nil {
+		return err
+	}
+	d, spokes, err := openDesk(ctx, cfg, b, kept)
 	if err != nil {
 		return err
 	}
@@ -166,23 +189,31 @@ func Run(ctx context.Context, cfg Config) error {
 	g.Go(func() error { defer stop(); defer meters.close(); return front.serve(ctx) })
 	g.Go(meters.serve)
 	g.Go(func() error { runNotifications(ctx, cfg, told, d, kept, front.url); return nil })
+	g.Go(func() error { background(ctx, cfg, b, kept, d.Tend); return nil })
 	err = g.Wait()
 	cfg.Log.Info("stopped")
 	return err
 }
 
-// openDesk puts the ledger between the store and the link.
-func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (d *desk.Desk, spokes *desk.Spokes, kept *store.KV, err error) {
+func openStore(ctx context.Context, cfg Config, b *broker.Broker) (*store.KV, error) {
 	js, err := b.JetStream()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	s, err := store.OpenKV(ctx, js, 1)
+	s, err := store.OpenKV(ctx, js, cfg.replicas())
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
+	if cfg.shared() {
+		b.KeepRevocations(revoked{s.Bucket(store.Revoked)})
+	}
+	return s, nil
+}
+
+// openDesk puts the ledger between the store and the link.
+func openDesk(ctx context.Context, cfg Config, b *broker.Broker, s *store.KV) (*desk.Desk, *desk.Spokes, error) {
 	from := time.Now()
-	d, spokes, err = desk.New(ctx, desk.Config{
+	d, spokes, err := desk.New(ctx, desk.Config{
 		Instance:  b.Instance(),
 		Intents:   s.Bucket(store.Intent),
 		Statuses:  s.Bucket(store.Status),
@@ -193,13 +224,14 @@ func openDesk(ctx context.Context, cfg Config, b *broker.Broker) (d *desk.Desk, 
 		Changes:   s.Changes(),
 		View:      view.New(),
 		Link:      countedLink{b, cfg.meters},
+		Shared:    cfg.shared(),
 		Log:       cfg.Log,
 	})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	cfg.Log.InfoContext(ctx, "read the state", "seconds", time.Since(from).Seconds())
-	return d, spokes, s, nil
+	return d, spokes, nil
 }
 
 // front is the side people see.

@@ -46,7 +46,7 @@ var joinRole = role{
 	payload: 4096,
 }
 
-// The hub's own connection, inside the process.
+// The hub's own connection, inside the process where the server is embedded.
 var hubRole = role{
 	name:    "hub",
 	pub:     []string{">"},
@@ -58,7 +58,7 @@ var hubRole = role{
 // respondWithin is how long an agent may take to answer.
 const respondWithin = 30 * time.Second
 
-func (r role) scope(key string) *jwt.UserScope {
+func (r role) scope(key, hubFrom string) *jwt.UserScope {
 	s := jwt.NewUserScope()
 	s.Key, s.Role = key, r.name
 	s.Template.Pub.Allow.Add(r.pub...)
@@ -69,7 +69,7 @@ func (r role) scope(key string) *jwt.UserScope {
 	}
 	if r.name == hubRole.name {
 		s.Template.Pub.Deny.Add("$SYS.>", "$JS.>")
-		s.Template.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeInProcess}
+		s.Template.AllowedConnectionTypes = jwt.StringList{hubFrom}
 	} else {
 		s.Template.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket}
 	}
@@ -83,8 +83,8 @@ type claims struct {
 }
 
 // newClaims states the three accounts. Only HUB has JetStream, and nothing is
-// exported from one to another.
-func newClaims(k *keyring, revoked revocations) (*claims, error) {
+// exported from one to another. hubFrom is the type of the hub's own connections.
+func newClaims(k *keyring, revoked revocations, hubFrom string) (*claims, error) {
 	var c claims
 	var ids []string
 	for _, kp := range []nkeys.KeyPair{k.operator, k.sys, k.hub, k.agents, k.agentRole, k.joinRole, k.hubRole} {
@@ -113,7 +113,7 @@ func newClaims(k *keyring, revoked revocations) (*claims, error) {
 	c.agents = jwt.NewAccountClaims(ids[3])
 	c.agents.Name = "AGENTS"
 	for i, r := range []role{agentRole, joinRole, hubRole} {
-		c.agents.SigningKeys.AddScopedSigner(r.scope(ids[4+i]))
+		c.agents.SigningKeys.AddScopedSigner(r.scope(ids[4+i], hubFrom))
 	}
 	for key, at := range revoked {
 		c.agents.RevokeAt(key, time.Unix(at, 0))

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,6 +47,8 @@ type Desk interface {
 	Intent(ctx context.Context, cluster string) (fleet.Intent, error)
 	// Lost says that the last connection of a cluster's agent ended.
 	Lost(cluster string, at time.Time)
+	// Noticed tells of heartbeats where several hubs share the answering.
+	Noticed(cluster string, hb wire.Heartbeat)
 }
 
 // Config says where the broker keeps its things and listens.
@@ -58,12 +61,14 @@ type Config struct {
 	CertFile  string   // with KeyFile: the server's certificate; empty: of the hub's own CA
 	KeyFile   string
 	CAFile    string           // what agents are told to trust, or SystemCA; empty: CertFile
+	Servers   []string         // URLs of NATS servers to use instead of an embedded one; then Dir is not used
+	Keys      string           // with Servers: directory of the keys that they were configured for
 	Now       func() time.Time // by which certificates end; nil: time.Now
 	// Observe hears how each message of an agent was answered: what it is, one of
 	// few words. Dropped hears of those that were not. Nil: nobody counts.
 	Observe func(what string, err error)
 	Dropped func(what string)
-	Log       *slog.Logger
+	Log     *slog.Logger
 }
 
 // Broker runs the embedded server.
@@ -76,6 +81,9 @@ type Broker struct {
 	server   *server.Server
 	identity identity
 	serving  atomic.Bool // agents are let in
+	ca       string      // of external servers
+	process  string      // a random name
+	shared   Revoked     // the same
 
 	agents  *nats.Conn // the hub in AGENTS
 	store   *nats.Conn // the hub in HUB
@@ -107,13 +115,16 @@ func Open(cfg Config) (_ *Broker, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, resolver: &server.MemAccResolver{}, gate: newGate()}
+	b := &Broker{cfg: cfg, resolver: &server.MemAccResolver{}, gate: newGate(), process: strings.ToLower(rand.Text())}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			b.Close()
 		}
 	}()
+	if cfg.external() {
+		return b, b.openExternal()
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -127,7 +138,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 		return nil, err
 	}
 	b.revoked.drop(time.Now().Add(-agentLife))
-	if b.claims, err = newClaims(b.keys, b.revoked); err != nil {
+	if b.claims, err = newClaims(b.keys, b.revoked, jwt.ConnectionTypeInProcess); err != nil {
 		return nil, err
 	}
 	if err := b.publish(); err != nil {
@@ -151,6 +162,12 @@ func (b *Broker) JetStream() (jetstream.JetStream, error) { return jetstream.New
 
 // Address is where agents dial, and what they trust there.
 func (b *Broker) Address() (urls []string, ca string) {
+	if b.cfg.external() {
+		if len(b.cfg.Advertise) > 0 {
+			return b.cfg.Advertise, b.ca
+		}
+		return b.cfg.Servers, b.ca
+	}
 	if len(b.cfg.Advertise) > 0 {
 		return b.cfg.Advertise, b.identity.trust()
 	}
@@ -168,10 +185,21 @@ func (b *Broker) Address() (urls []string, ca string) {
 }
 
 // WebSocketURL is where the WebSocket listener is, if there is one.
-func (b *Broker) WebSocketURL() string { return b.server.WebsocketURL() }
+func (b *Broker) WebSocketURL() string {
+	if b.cfg.external() {
+		return ""
+	}
+	return b.server.WebsocketURL()
+}
 
 // Secure tells whether agents connect over TLS.
-func (b *Broker) Secure() bool { return b.cfg.secure() }
+func (b *Broker) Secure() bool {
+	if b.cfg.external() {
+		urls, _ := b.Address()
+		return !slices.ContainsFunc(urls, func(u string) bool { return strings.HasPrefix(u, "nats:") || strings.HasPrefix(u, "ws:") })
+	}
+	return b.cfg.secure()
+}
 
 func (b *Broker) revokedPath() string { return filepath.Join(b.cfg.Dir, "revoked.json") }
 
@@ -293,33 +321,6 @@ func (b *Broker) start(o *server.Options) error {
 	return nil
 }
 
-// connect opens the hub's own connections.
-func (b *Broker) connect() error {
-	for _, c := range []struct {
-		into    **nats.Conn
-		account string
-		dial    func() (nats.Option, error)
-	}{
-		{&b.store, "HUB", func() (nats.Option, error) { return own(b.keys.hub, b.claims.hub.Subject, false) }},
-		{&b.system, "SYS", func() (nats.Option, error) { return own(b.keys.sys, b.claims.sys.Subject, false) }},
-		{&b.agents, "AGENTS", func() (nats.Option, error) { return own(b.keys.hubRole, b.claims.agents.Subject, true) }},
-	} {
-		user, err := c.dial()
-		if err != nil {
-			return err
-		}
-		*c.into, err = nats.Connect("", nats.InProcessServer(b.server), user,
-			nats.Name("hub"), nats.CustomInboxPrefix("_INBOX_hub"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
-			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-				b.cfg.Log.Warn("hub's own connection", "account", c.account, "error", err)
-			}))
-		if err != nil {
-			return fmt.Errorf("connect to account %s: %w", c.account, err)
-		}
-	}
-	return nil
-}
-
 // Serve answers agents through the desk, and only then lets them in.
 func (b *Broker) Serve(desk Desk) error {
 	if err := b.watchPresence(desk); err != nil {
@@ -329,6 +330,10 @@ func (b *Broker) Serve(desk Desk) error {
 		return err
 	}
 	b.serving.Store(true)
+	if b.cfg.external() {
+		b.cfg.Log.Info("answering agents", "servers", b.cfg.Servers)
+		return b.Affirm(b.ctx)
+	}
 	listening := make(chan struct{})
 	go b.server.AcceptLoop(listening)
 	<-listening

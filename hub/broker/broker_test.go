@@ -72,6 +72,8 @@ func (m *memo) Report(_ context.Context, cluster string, r wire.Report) error {
 	return nil
 }
 
+func (m *memo) Noticed(string, wire.Heartbeat) {}
+
 func (m *memo) Resent(context.Context, string, wire.Resent) error { return nil }
 
 func (m *memo) Intent(_ context.Context, cluster string) (fleet.Intent, error) {

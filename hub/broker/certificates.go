@@ -55,6 +55,9 @@ func loopback(listen string) bool {
 
 // Validate checks what can be known before the start. The error is ErrInvalid.
 func (c Config) Validate() error {
+	if c.external() {
+		return c.validateExternal()
+	}
 	switch c.TLS {
 	case "", TLSAuto, TLSOn, TLSOff:
 	default:

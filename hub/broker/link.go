@@ -58,7 +58,10 @@ func (b *Broker) agentCredential(ctx context.Context, cluster, key string) (stri
 
 // Revoke makes a key's credentials worthless and cuts its connections. It is
 // written down first: a revocation that a restart forgets would be none.
-func (b *Broker) Revoke(_ context.Context, key string) error {
+func (b *Broker) Revoke(ctx context.Context, key string) error {
+	if b.cfg.external() {
+		return b.revokeShared(ctx, key)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()

@@ -111,6 +111,13 @@ func (p *presence) went(holder string, id linkID) bool {
 
 // kick ends a connection.
 func (b *Broker) kick(id linkID) {
+	if b.cfg.external() {
+		request := fmt.Appendf(nil, `{"cid":%d}`, id.client)
+		if err := b.system.Publish("$SYS.REQ.SERVER."+id.server+".KICK", request); err != nil {
+			b.cfg.Log.Warn("a connection could not be cut", "error", err)
+		}
+		return
+	}
 	if err := b.server.DisconnectClientByID(id.client); err != nil {
 		b.cfg.Log.Debug("a connection to be cut has ended by itself", "error", err)
 	}

@@ -37,6 +37,12 @@ func (b *Broker) subscribe(desk Desk) error {
 	if _, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.enqueue(enrols, m, enrolment) }); err != nil {
 		return fmt.Errorf("serve enrolments: %w", err)
 	}
+	if b.cfg.external() {
+		// One hub answers a heartbeat; all have to know when a cluster was last seen.
+		if _, err := b.agents.Subscribe(wire.AllHeartbeats, func(m *nats.Msg) { b.notice(desk, m) }); err != nil {
+			return fmt.Errorf("hear heartbeats: %w", err)
+		}
+	}
 	if err := b.agents.Flush(); err != nil {
 		return fmt.Errorf("serve agents: %w", err)
 	}
@@ -89,6 +95,18 @@ func word(verb string) string {
 		return verb
 	}
 	return "other"
+}
+
+// notice passes on a heartbeat. Whatever is wrong with one is for the hub to say
+// that answers it.
+func (b *Broker) notice(desk Desk, m *nats.Msg) {
+	up, err := wire.ParseUp(m.Subject)
+	if err != nil {
+		return
+	}
+	if hb, err := wire.Decode[wire.Heartbeat](m.Data); err == nil {
+		desk.Noticed(up.Cluster, hb)
+	}
 }
 
 func (b *Broker) enqueue(q chan<- *nats.Msg, m *nats.Msg, what string) {

@@ -49,7 +49,7 @@ func (d *Desk) Approve(ctx context.Context, a fleet.SignedApproval) error {
 	}
 	// Every cluster is looked at before anything is written down.
 	for _, name := range clusters {
-		s, err := d.find(name)
+		s, err := d.find(ctx, name)
 		if err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func ask[T any](ctx context.Context, d *Desk, cluster, what string, app fleet.Ap
 	if _, err := fleet.ParseAppName(app.String()); err != nil {
 		return none, err
 	}
-	s, err := d.find(cluster)
+	s, err := d.find(ctx, cluster)
 	if err != nil {
 		return none, err
 	}

@@ -22,7 +22,12 @@ type Bucket interface {
 	// Put replaces the given version, 0 meaning none. It may return ErrConflict.
 	Put(ctx context.Context, key string, value []byte, version uint64) (uint64, error)
 	Delete(ctx context.Context, key string) error
+	// DeleteIf deletes the given version. It may return ErrConflict.
+	DeleteIf(ctx context.Context, key string, version uint64) error
 	All(ctx context.Context, each func(key string, value []byte, version uint64) error) error
+	// Follow tells of every document, once with no key when all that were there
+	// have come, and then of each that changes; no value: it was deleted.
+	Follow(ctx context.Context, each func(key string, value []byte, version uint64) error) error
 }
 
 // Log takes entries that are never changed.
@@ -41,6 +46,7 @@ type View interface {
 	Heard(cluster string, r fleet.ClusterReport, at time.Time)
 	Lost(cluster string, at time.Time)
 	Assigned(cluster string, set map[string]string)
+	Origins(cluster string, of map[string]fleet.LabelOrigin)
 	Reported(cluster string, s fleet.AppStatus)
 	Gone(cluster string, app fleet.AppName)
 
@@ -77,6 +83,10 @@ type Config struct {
 	View                                          View
 	Link                                          Link
 
+	// Shared: other hubs write to the same buckets. Then what they write is
+	// followed, until the context of New ends.
+	Shared bool
+
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger
 }
@@ -102,9 +112,14 @@ func New(ctx context.Context, cfg Config) (*Desk, *Spokes, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	l := newLedger(cfg)
-	if err := l.load(ctx); err != nil {
+	load := l.load
+	if cfg.Shared {
+		load = l.follow
+	}
+	if err := load(ctx); err != nil {
 		return nil, nil, err
 	}
+	l.silent = l.cfg.View.Stale(l.cfg.Now())
 	return &Desk{l}, &Spokes{l}, nil
 }
 
@@ -115,24 +130,18 @@ const tick = time.Second
 // when a cluster was last seen.
 const beatNotice = 5 * time.Second
 
-// Run tells watchers of what only time changes, and forgets what is long gone,
-// until ctx ends; then it writes down when each cluster was last seen.
+// Run tells watchers of what only time changes, until ctx ends; then it writes down when each cluster was last seen.
 func (d *Desk) Run(ctx context.Context) error {
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
 	for {
 		select {
 		case <-t.C:
 			d.aged()
-		case <-sweep.C:
-			if err := d.sweep(ctx); err != nil {
-				d.cfg.Log.WarnContext(ctx, "could not forget what is long gone", "error", err)
-			}
 		case <-ctx.Done():
 			save, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
+			d.following.Wait()
 			return d.saveSeen(save)
 		}
 	}

@@ -24,40 +24,64 @@ const (
 // change alters what is wanted of a cluster, writes it down and tells the
 // agent. A change that changes nothing is not written. s is locked.
 func (l *ledger) change(ctx context.Context, s *spoke, e entry, alter func(*fleet.Intent)) error {
+	noted := false
+	reread := func(ctx context.Context) error {
+		if err := l.reread(ctx, s); err != nil {
+			return err
+		}
+		if !s.live() {
+			return unknown(s.name)
+		}
+		return nil
+	}
+	return afresh(ctx, reread, func() error {
+		next, value, err := l.altered(s, alter)
+		if err != nil || value == nil {
+			return err
+		}
+		if !noted { // the same change is not another one
+			e.Cluster = s.name
+			if e.Action == "label" {
+				e.Before, e.After = s.intent.Labels, next.Labels
+			}
+			if err := l.audit(ctx, e); err != nil {
+				return err
+			}
+			noted = true
+		}
+		version, err := l.cfg.Intents.Put(ctx, s.name, value, s.intentVersion)
+		if err != nil {
+			return moved(err)
+		}
+		l.adoptIntent(s, next, version)
+		if err := l.cfg.Link.PushIntent(s.name, next); err != nil {
+			// The agent learns of it with its next heartbeat's answer.
+			l.cfg.Log.WarnContext(ctx, "intent not pushed", "cluster", s.name, "revision", next.Revision, "error", err)
+		}
+		return nil
+	})
+}
+
+// altered is the intent after a change, and how it is written down: not at all
+// where nothing is different.
+func (l *ledger) altered(s *spoke, alter func(*fleet.Intent)) (fleet.Intent, []byte, error) {
 	next := cloneIntent(s.intent)
 	alter(&next)
 	if reflect.DeepEqual(next, cloneIntent(s.intent)) {
-		return nil
+		return next, nil, nil
 	}
 	l.trim(s.name, &next)
 	next.Instance = l.cfg.Instance
 	next.Revision = s.intent.Revision + 1
 	b, err := json.Marshal(next)
 	if err != nil {
-		return err
+		return next, nil, err
 	}
 	if len(b) > maxIntent {
-		return fleet.WithHint(fleet.Conflict("cluster %s: what is wanted of it takes %d bytes, the limit is %d", s.name, len(b), maxIntent),
+		return next, nil, fleet.WithHint(fleet.Conflict("cluster %s: what is wanted of it takes %d bytes, the limit is %d", s.name, len(b), maxIntent),
 			"let approvals expire, or give them a shorter life")
 	}
-	e.Cluster = s.name
-	if e.Action == "label" {
-		e.After = next.Labels
-	}
-	if err := l.audit(ctx, e); err != nil {
-		return err
-	}
-	version, err := l.cfg.Intents.Put(ctx, s.name, b, s.intentVersion)
-	if err != nil {
-		return err
-	}
-	s.intent, s.intentVersion = next, version
-	l.fold(func(v View) { v.Assigned(s.name, next.Labels) })
-	if err := l.cfg.Link.PushIntent(s.name, next); err != nil {
-		// The agent learns of it with its next heartbeat's answer.
-		l.cfg.Log.WarnContext(ctx, "intent not pushed", "cluster", s.name, "revision", next.Revision, "error", err)
-	}
-	return nil
+	return next, b, nil
 }
 
 // trim drops what has had its time.
@@ -102,6 +126,7 @@ func expired(a fleet.SignedApproval, now time.Time) bool {
 
 func cloneIntent(in fleet.Intent) fleet.Intent {
 	in.Labels = maps.Clone(in.Labels)
+	in.Origins = maps.Clone(in.Origins)
 	in.Removed = slices.Clone(in.Removed)
 	in.Approvals = slices.Clone(in.Approvals)
 	in.Syncs = slices.Clone(in.Syncs)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ import (
 // the view and the map of spokes, and is never held during I/O.
 type ledger struct {
 	cfg Config
+
+	following sync.WaitGroup
 
 	mu      sync.Mutex
 	spokes  map[string]*spoke
@@ -58,6 +61,8 @@ type record struct {
 	Epoch    uint64              `json:"epoch"`
 	Seen     time.Time           `json:"seen"`
 	Report   fleet.ClusterReport `json:"report"`
+	// Declared is since when the report's labels are what they are.
+	Declared map[string]time.Time `json:"declared,omitempty"`
 }
 
 // mark is where an app's reports stand.
@@ -68,7 +73,11 @@ type mark struct {
 	gone       bool
 	at         time.Time // when it went
 	known      known
+	sum        uint64 // of the status
 }
+
+// there tells whether the app is.
+func (m mark) there() bool { return m.version != 0 && !m.gone }
 
 // status is what the bucket of statuses holds.
 type status struct {
@@ -94,7 +103,7 @@ func (s *spoke) live() bool { return s.rec.Key != "" && s.rec.Removed == nil }
 
 // find returns the spoke of a cluster that is enrolled, locked. The error is
 // ErrNotFound.
-func (l *ledger) find(name string) (*spoke, error) {
+func (l *ledger) find(ctx context.Context, name string) (*spoke, error) {
 	if err := fleet.ValidateName("cluster", name); err != nil {
 		return nil, err
 	}
@@ -108,7 +117,14 @@ func (l *ledger) find(name string) (*spoke, error) {
 		}
 		s.mu.Unlock()
 	}
-	return nil, fleet.WithHint(fleet.NotFound("cluster %q is not known", name), "see: capstan get clusters")
+	if l.cfg.Shared {
+		return l.findElsewhere(ctx, name)
+	}
+	return nil, unknown(name)
+}
+
+func unknown(name string) error {
+	return fleet.WithHint(fleet.NotFound("cluster %q is not known", name), "see: capstan get clusters")
 }
 
 // findOrNew returns the spoke of a valid name, locked.
@@ -122,59 +138,6 @@ func (l *ledger) findOrNew(name string) *spoke {
 	l.mu.Unlock()
 	s.mu.Lock()
 	return s
-}
-
-// load folds the buckets into the view.
-func (l *ledger) load(ctx context.Context) error {
-	err := each(ctx, l.cfg.Clusters, func(name string, rec record, version uint64) {
-		s := l.findOrNew(name)
-		defer s.mu.Unlock()
-		s.rec, s.version, s.saved = rec, version, rec.Seen
-		if s.live() {
-			l.cfg.View.Enrolled(name)
-			l.cfg.View.Heard(name, rec.Report, rec.Seen)
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("read clusters: %w", err)
-	}
-	err = each(ctx, l.cfg.Intents, func(name string, in fleet.Intent, version uint64) {
-		s := l.findOrNew(name)
-		defer s.mu.Unlock()
-		s.intent, s.intentVersion = in, version
-		if s.live() {
-			l.cfg.View.Assigned(name, in.Labels)
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("read intents: %w", err)
-	}
-	err = each(ctx, l.cfg.Statuses, func(key string, st status, version uint64) {
-		name, _, _ := strings.Cut(key, ".")
-		s := l.findOrNew(name)
-		defer s.mu.Unlock()
-		if !s.live() {
-			return
-		}
-		size := len(key) + len(st.App.Message)
-		if b, err := json.Marshal(st); err == nil {
-			size = len(b)
-		}
-		s.marks[st.App.Name()] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size, known: knownOf(st.App)}
-		s.bytes += size
-		if st.Gone != nil {
-			m := s.marks[st.App.Name()]
-			m.gone, m.at = true, *st.Gone
-			s.marks[st.App.Name()] = m
-			return
-		}
-		l.cfg.View.Reported(name, st.App)
-	})
-	if err != nil {
-		return fmt.Errorf("read statuses: %w", err)
-	}
-	l.silent = l.cfg.View.Stale(l.cfg.Now())
-	return nil
 }
 
 // each decodes every document of a bucket.
@@ -195,7 +158,7 @@ func put(ctx context.Context, b Bucket, key string, v any, version uint64) (uint
 		return 0, 0, err
 	}
 	next, err := b.Put(ctx, key, data, version)
-	return next, len(data), err
+	return next, len(data), moved(err)
 }
 
 // save writes the cluster's record.
@@ -204,28 +167,31 @@ func (l *ledger) save(ctx context.Context, s *spoke, rec record) error {
 	if err != nil {
 		return err
 	}
-	s.rec, s.version, s.saved = rec, next, rec.Seen
+	l.adoptRecord(s, rec, next)
 	return nil
 }
 
 // saveSeen writes down when each cluster was last seen: heartbeats that say
 // nothing new are not written one by one.
 func (l *ledger) saveSeen(ctx context.Context) error {
-	l.mu.Lock()
-	all := make([]*spoke, 0, len(l.spokes))
-	for _, s := range l.spokes {
-		all = append(all, s)
-	}
-	l.mu.Unlock()
 	var errs []error
-	for _, s := range all {
+	for _, s := range l.all() {
 		s.mu.Lock()
 		if s.live() && s.rec.Seen.After(s.saved) {
-			errs = append(errs, l.save(ctx, s, s.rec))
+			if err := l.save(ctx, s, s.rec); !hasMoved(err) { // another hub wrote it
+				errs = append(errs, err)
+			}
 		}
 		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// all are the spokes there are, removed ones too.
+func (l *ledger) all() []*spoke {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.spokes))
 }
 
 // look runs a question against the view.
@@ -279,6 +245,14 @@ func (l *ledger) aged() {
 	}
 	l.silent = silent
 	l.notify()
+}
+
+// actorOf is who asks; the hub itself where nobody does.
+func actorOf(ctx context.Context) string {
+	if name := fleet.Actor(ctx); name != "" {
+		return name
+	}
+	return "hub"
 }
 
 // newID is a random name of 128 bits that is a DNS label.

@@ -34,7 +34,7 @@ func (d *Desk) LabelCluster(ctx context.Context, cluster string, set map[string]
 	if err := checkLabels(set, remove); err != nil {
 		return none, err
 	}
-	s, err := d.find(cluster)
+	s, err := d.find(ctx, cluster)
 	if err != nil {
 		return none, err
 	}
@@ -42,29 +42,39 @@ func (d *Desk) LabelCluster(ctx context.Context, cluster string, set map[string]
 	if err := s.mayLabel(set, remove); err != nil {
 		return none, err
 	}
-	e := entry{Action: "label", Before: s.intent.Labels, Detail: map[string]any{"set": set, "remove": remove}}
-	err = d.change(ctx, s, e, func(in *fleet.Intent) {
-		for _, k := range remove {
-			if _, ok := in.Labels[k]; ok {
-				delete(in.Labels, k)
-				in.Removed = append(in.Removed, k)
-			}
-		}
-		for k, v := range set {
-			if in.Labels == nil {
-				in.Labels = make(map[string]string)
-			}
-			in.Labels[k] = v
-		}
-		in.Removed = slices.DeleteFunc(in.Removed, func(k string) bool { _, ok := in.Labels[k]; return ok })
-		slices.Sort(in.Removed)
-	})
+	e := entry{Action: "label", Detail: map[string]any{"set": set, "remove": remove}}
+	origin := fleet.LabelOrigin{By: actorOf(ctx), Since: d.cfg.Now().UTC()}
+	err = d.change(ctx, s, e, func(in *fleet.Intent) { relabel(in, set, remove, origin) })
 	if err != nil {
 		return none, err
 	}
 	out := none
 	d.look(func(v View, now time.Time) { out, _ = v.Cluster(cluster, now) })
 	return out, nil
+}
+
+func relabel(in *fleet.Intent, set map[string]string, remove []string, origin fleet.LabelOrigin) {
+	for _, k := range remove {
+		if _, ok := in.Labels[k]; ok {
+			delete(in.Labels, k)
+			delete(in.Origins, k)
+			in.Removed = append(in.Removed, k)
+		}
+	}
+	for k, v := range set {
+		if old, ok := in.Labels[k]; ok && old == v {
+			continue // whoever set it first set it
+		}
+		if in.Labels == nil {
+			in.Labels = make(map[string]string)
+		}
+		if in.Origins == nil {
+			in.Origins = make(map[string]fleet.LabelOrigin)
+		}
+		in.Labels[k], in.Origins[k] = v, origin
+	}
+	in.Removed = slices.DeleteFunc(in.Removed, func(k string) bool { _, ok := in.Labels[k]; return ok })
+	slices.Sort(in.Removed)
 }
 
 func checkLabels(set map[string]string, remove []string) error {
@@ -125,7 +135,7 @@ func (d *Desk) Join(ctx context.Context, cluster string, ttl time.Duration) (fle
 	if ttl < time.Second || ttl > MaxJoinLife {
 		return none, fleet.Invalid("a join token lives between %s and %s, not %s", time.Second, MaxJoinLife, ttl)
 	}
-	if s, err := d.find(cluster); err == nil {
+	if s, err := d.find(ctx, cluster); err == nil {
 		s.mu.Unlock()
 		return none, taken(cluster)
 	}
@@ -151,7 +161,7 @@ func (d *Desk) Join(ctx context.Context, cluster string, ttl time.Duration) (fle
 // RemoveCluster implements fleet.Hub. The agent is cut off before anything is
 // forgotten, and is not told of labels that go: what runs there is left alone.
 func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
-	s, err := d.find(cluster)
+	s, err := d.find(ctx, cluster)
 	if errors.Is(err, fleet.ErrNotFound) {
 		return d.cancelJoins(ctx, cluster, err)
 	}
@@ -169,27 +179,32 @@ func (d *Desk) RemoveCluster(ctx context.Context, cluster string) error {
 	if err := d.cfg.Link.Revoke(ctx, s.rec.Key); err != nil {
 		return err
 	}
-	for app, m := range s.marks {
-		if m.version != 0 {
-			if err := d.cfg.Statuses.Delete(ctx, s.key(app)); err != nil {
-				return err
-			}
+	// Nobody may report any more, so what is left of its apps need not be told
+	// apart: a report that another hub took a moment ago goes as well.
+	for app := range s.marks {
+		if err := d.cfg.Statuses.Delete(ctx, s.key(app)); err != nil {
+			return err
 		}
+	}
+	again := func(ctx context.Context) error { return d.reread(ctx, s) }
+	return afresh(ctx, again, func() error { return d.buryCluster(ctx, s) })
+}
+
+// buryCluster writes down that a cluster was removed: its labels first, as removals,
+// which the same cluster hears of if it joins again.
+func (d *Desk) buryCluster(ctx context.Context, s *spoke) error {
+	if !s.live() {
+		return nil
 	}
 	tombstone := fleet.Intent{Instance: d.cfg.Instance, Revision: s.intent.Revision + 1}
 	tombstone.Removed = slices.Compact(slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(s.intent.Labels)), s.intent.Removed...))))
-	version, _, err := put(ctx, d.cfg.Intents, cluster, tombstone, s.intentVersion)
+	version, _, err := put(ctx, d.cfg.Intents, s.name, tombstone, s.intentVersion)
 	if err != nil {
 		return err
 	}
-	s.intent, s.intentVersion = tombstone, version
+	d.adoptIntent(s, tombstone, version)
 	now := d.cfg.Now().UTC()
-	if err := d.save(ctx, s, record{Key: s.rec.Key, Enrolled: s.rec.Enrolled, Removed: &now, Epoch: s.rec.Epoch}); err != nil {
-		return err
-	}
-	s.marks, s.bytes = make(map[fleet.AppName]mark), 0
-	d.fold(func(v View) { v.Removed(cluster) })
-	return nil
+	return d.save(ctx, s, record{Key: s.rec.Key, Enrolled: s.rec.Enrolled, Removed: &now, Epoch: s.rec.Epoch})
 }
 
 // cancelJoins takes back the tokens of a cluster that has not enrolled; where
@@ -234,7 +249,7 @@ func (d *Desk) joinsOf(ctx context.Context, cluster string) (ids []string, err e
 // changeAll alters the intents of several clusters.
 func (d *Desk) changeAll(ctx context.Context, clusters []string, e entry, alter func(*fleet.Intent)) error {
 	for _, name := range clusters {
-		s, err := d.find(name)
+		s, err := d.find(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -252,7 +267,7 @@ func (d *Desk) Reject(ctx context.Context, cluster string, app fleet.AppName, pl
 	if len(why) > maxWhy {
 		return fleet.Invalid("the reason is longer than %d bytes", maxWhy)
 	}
-	s, err := d.find(cluster)
+	s, err := d.find(ctx, cluster)
 	if err != nil {
 		return err
 	}

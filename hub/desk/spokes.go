@@ -2,6 +2,7 @@ package desk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"time"
@@ -70,31 +71,40 @@ func (p *Spokes) Enrol(ctx context.Context, id, key string) (string, error) {
 	if s.live() {
 		return j.Cluster, nil
 	}
-	if err := p.save(ctx, s, record{Key: key, Enrolled: now.UTC(), Epoch: s.rec.Epoch}); err != nil {
-		return "", err
-	}
-	p.fold(func(v View) {
-		v.Enrolled(s.name)
-		v.Assigned(s.name, s.intent.Labels)
+	again := func(ctx context.Context) error { return p.reread(ctx, s) }
+	err = afresh(ctx, again, func() error {
+		switch {
+		case s.live() && s.rec.Key == key:
+			return nil
+		case s.live():
+			return taken(j.Cluster)
+		}
+		return p.save(ctx, s, record{Key: key, Enrolled: now.UTC(), Epoch: s.rec.Epoch})
 	})
-	return j.Cluster, nil
+	return j.Cluster, err
 }
 
 // Lost takes note that an agent's last connection has ended. Heartbeats are the
 // truth: the next one says that it is back.
 func (p *Spokes) Lost(cluster string, at time.Time) {
-	s, err := p.known(cluster)
-	if err != nil {
+	p.mu.Lock()
+	s := p.spokes[cluster]
+	p.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.live() {
 		return // removed, and cut off for that
 	}
-	defer s.mu.Unlock()
 	p.look(func(v View, _ time.Time) { v.Lost(cluster, at) })
 }
 
 // MayRenew tells whether a key is the enrolled one of a cluster. ErrForbidden:
 // it is not.
-func (p *Spokes) MayRenew(_ context.Context, cluster, key string) error {
-	s, err := p.known(cluster)
+func (p *Spokes) MayRenew(ctx context.Context, cluster, key string) error {
+	s, err := p.known(ctx, cluster)
 	if err != nil {
 		return err
 	}
@@ -107,117 +117,194 @@ func (p *Spokes) MayRenew(_ context.Context, cluster, key string) error {
 
 // Heartbeat takes note of a cluster's own report and answers with what its
 // agent may have missed. ErrForbidden: the cluster is not enrolled.
-func (p *Spokes) Heartbeat(ctx context.Context, cluster string, hb wire.Heartbeat) (wire.HeartbeatAck, error) {
-	s, err := p.known(cluster)
+func (p *Spokes) Heartbeat(ctx context.Context, cluster string, hb wire.Heartbeat) (ack wire.HeartbeatAck, err error) {
+	s, err := p.known(ctx, cluster)
 	if err != nil {
-		return wire.HeartbeatAck{}, err
+		return ack, err
 	}
 	defer s.mu.Unlock()
-	ack := wire.HeartbeatAck{Instance: p.cfg.Instance, Revision: s.intent.Revision, Epoch: s.rec.Epoch}
-	if hb.Epoch < s.rec.Epoch {
-		return ack, nil // of a process that has been followed by another
+	again := func(ctx context.Context) error {
+		if err := p.reread(ctx, s); err != nil {
+			return err
+		}
+		if !s.live() {
+			return notEnrolled(cluster)
+		}
+		return nil
 	}
+	if p.cfg.Shared && hb.Epoch != s.rec.Epoch {
+		if err := again(ctx); err != nil {
+			return ack, err
+		}
+	}
+	err = afresh(ctx, again, func() error {
+		ack = wire.HeartbeatAck{Instance: p.cfg.Instance, Revision: s.intent.Revision, Epoch: s.rec.Epoch}
+		if hb.Epoch < s.rec.Epoch {
+			return nil // of a process that has been followed by another
+		}
+		return p.heard(ctx, s, hb)
+	})
+	return ack, err
+}
+
+// heard takes note of a heartbeat, and writes down what is new in it.
+func (p *Spokes) heard(ctx context.Context, s *spoke, hb wire.Heartbeat) error {
 	rec := s.rec
 	rec.Epoch, rec.Report, rec.Seen = hb.Epoch, hb.Cluster, p.cfg.Now().UTC()
 	rec.Report.AgentKey = s.rec.Key // whatever it says
 	news := rec.Epoch != s.rec.Epoch || !reflect.DeepEqual(rec.Report, s.rec.Report)
-	if news || rec.Seen.Sub(s.saved) >= seenEvery {
-		if err := p.save(ctx, s, rec); err != nil {
-			return wire.HeartbeatAck{}, err
-		}
-	}
-	s.rec = rec
-	heard := func(v View) { v.Heard(cluster, rec.Report, rec.Seen) }
 	if news {
-		p.fold(heard)
-		return ack, nil
+		rec.Declared = declaredSince(s.rec, rec.Report.Declared, rec.Seen)
 	}
+	if news || rec.Seen.Sub(s.saved) >= seenEvery {
+		return p.save(ctx, s, rec)
+	}
+	p.see(s, rec.Seen)
+	return nil
+}
+
+// see notes that a cluster was heard of, in memory alone. s is locked.
+func (p *Spokes) see(s *spoke, at time.Time) {
+	s.rec.Seen = at
 	p.look(func(v View, _ time.Time) {
-		heard(v)
+		v.Heard(s.name, s.rec.Report, at)
 		p.beaten = true
 	})
-	return ack, nil
+}
+
+// Noticed takes note of a heartbeat that another hub may be answering. What is
+// new in it that one writes down.
+func (p *Spokes) Noticed(cluster string, hb wire.Heartbeat) {
+	p.mu.Lock()
+	s := p.spokes[cluster]
+	p.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live() && hb.Epoch == s.rec.Epoch {
+		p.see(s, p.cfg.Now().UTC())
+	}
 }
 
 // Report takes note of how one app is. ErrConflict: a later report is known, or
 // the agent has not said its epoch with a heartbeat. ErrInvalid: the cluster
 // keeps too much here.
 func (p *Spokes) Report(ctx context.Context, cluster string, r wire.Report) error {
-	s, err := p.known(cluster)
+	s, err := p.known(ctx, cluster)
 	if err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
-	app := r.Name()
-	old := s.marks[app]
-	if r.Epoch != s.rec.Epoch || !wire.Newer(r.Epoch, r.Seq, old.epoch, old.seq) {
-		return fleet.Conflict("report %d.%d of %s: %d.%d is known, in epoch %d", r.Epoch, r.Seq, app, old.epoch, old.seq, s.rec.Epoch)
-	}
-	if r.Gone != nil {
-		if err := p.bury(ctx, s, app, r.Epoch, r.Seq); err != nil {
+	if p.cfg.Shared && r.Epoch != s.rec.Epoch {
+		if err := p.reread(ctx, s); err != nil {
 			return err
 		}
-		p.noteGone(ctx, s, app, old)
-		p.fold(func(v View) { v.Gone(cluster, app) })
-		return nil
 	}
-	app0 := *r.App
-	app0.Cluster, app0.Stale = cluster, false
-	return p.keep(ctx, s, s.key(app), status{Epoch: r.Epoch, Seq: r.Seq, App: app0})
+	app := r.Name()
+	again := func(ctx context.Context) error { return p.rereadStatus(ctx, s, app) }
+	return afresh(ctx, again, func() error {
+		old := s.marks[app]
+		if r.Epoch != s.rec.Epoch || !wire.Newer(r.Epoch, r.Seq, old.epoch, old.seq) {
+			return fleet.Conflict("report %d.%d of %s: %d.%d is known, in epoch %d", r.Epoch, r.Seq, app, old.epoch, old.seq, s.rec.Epoch)
+		}
+		if r.Gone != nil {
+			if err := p.bury(ctx, s, app, r.Epoch, r.Seq); err != nil {
+				return err
+			}
+			p.noteGone(ctx, s, app, old)
+			return nil
+		}
+		st := status{Epoch: r.Epoch, Seq: r.Seq, App: *r.App}
+		st.App.Cluster, st.App.Stale = cluster, false
+		return p.keep(ctx, s, st)
+	})
 }
 
 // keep writes a status within the cluster's quota.
-func (p *Spokes) keep(ctx context.Context, s *spoke, key string, st status) error {
+func (p *Spokes) keep(ctx context.Context, s *spoke, st status) error {
 	app := st.App.Name()
 	old := s.marks[app]
-	if (old.version == 0 || old.gone) && s.apps() >= maxApps {
+	if !old.there() && s.apps() >= maxApps {
 		return fleet.Invalid("cluster %s reports more than %d apps", s.name, maxApps)
 	}
 	if s.bytes-old.size+wire.MaxStatus > maxBytes {
 		return fleet.Invalid("cluster %s keeps more than %d bytes of reports here", s.name, maxBytes)
 	}
-	version, size, err := put(ctx, p.cfg.Statuses, key, st, old.version)
+	value, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}
-	s.bytes += size - old.size
-	s.marks[app] = mark{epoch: st.Epoch, seq: st.Seq, version: version, size: size, known: knownOf(st.App)}
+	if !p.cfg.Shared && st.Epoch == old.epoch && old.there() && contentOf(value) == old.sum {
+		// Told again, after the link was gone, and as it was. No other hub will take
+		// a late one for newer than this.
+		old.seq = st.Seq
+		s.marks[app] = old
+		return nil
+	}
+	version, err := p.cfg.Statuses.Put(ctx, s.key(app), value, old.version)
+	if err != nil {
+		return moved(err)
+	}
+	p.adoptStatus(s, app, value, st, version)
 	p.noteReport(ctx, s, old, st.App)
-	p.fold(func(v View) { v.Reported(s.name, st.App) })
 	return nil
 }
 
 // Resent forgets the apps that were not reported in the agent's epoch.
 func (p *Spokes) Resent(ctx context.Context, cluster string, r wire.Resent) error {
-	s, err := p.known(cluster)
+	s, err := p.known(ctx, cluster)
 	if err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
+	if p.cfg.Shared && r.Epoch != s.rec.Epoch {
+		if err := p.reread(ctx, s); err != nil {
+			return err
+		}
+	}
 	if r.Epoch != s.rec.Epoch {
 		return fleet.Conflict("epoch %d is not the current one, which is %d", r.Epoch, s.rec.Epoch)
 	}
-	for app, m := range s.marks {
-		if m.epoch >= r.Epoch {
-			continue
-		}
-		if m.version != 0 {
-			if err := p.cfg.Statuses.Delete(ctx, s.key(app)); err != nil {
+	for app := range s.marks {
+		again := func(ctx context.Context) error { return p.rereadStatus(ctx, s, app) }
+		err := afresh(ctx, again, func() error {
+			m, ok := s.marks[app]
+			if !ok || m.epoch >= r.Epoch {
+				return nil // another hub has heard of it
+			}
+			if err := p.drop(ctx, s, app); err != nil {
 				return err
 			}
+			p.noteGone(ctx, s, app, m)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		p.noteGone(ctx, s, app, m)
-		s.bytes -= m.size
-		delete(s.marks, app)
-		p.fold(func(v View) { v.Gone(cluster, app) })
 	}
 	s.resent = r.Epoch
 	return nil
 }
 
+// drop deletes what is kept of an app. s is locked.
+func (l *ledger) drop(ctx context.Context, s *spoke, app fleet.AppName) error {
+	m := s.marks[app]
+	if m.version != 0 {
+		if err := l.cfg.Statuses.DeleteIf(ctx, s.key(app), m.version); err != nil {
+			return moved(err)
+		}
+	}
+	s.bytes -= m.size
+	delete(s.marks, app)
+	l.fold(func(v View) { v.Gone(s.name, app) })
+	return nil
+}
+
 // Intent returns what is wanted of a cluster.
-func (p *Spokes) Intent(_ context.Context, cluster string) (fleet.Intent, error) {
-	s, err := p.known(cluster)
+func (p *Spokes) Intent(ctx context.Context, cluster string) (fleet.Intent, error) {
+	s, err := p.known(ctx, cluster)
 	if err != nil {
 		return fleet.Intent{}, err
 	}
@@ -228,12 +315,16 @@ func (p *Spokes) Intent(_ context.Context, cluster string) (fleet.Intent, error)
 }
 
 // known is find, with the error an agent gets.
-func (p *Spokes) known(cluster string) (*spoke, error) {
-	s, err := p.find(cluster)
-	if err != nil {
-		return nil, fleet.Forbidden("cluster %s is not enrolled here", cluster)
+func (p *Spokes) known(ctx context.Context, cluster string) (*spoke, error) {
+	s, err := p.find(ctx, cluster)
+	if err != nil && !errors.Is(err, fleet.ErrUnavailable) {
+		err = notEnrolled(cluster)
 	}
-	return s, nil
+	return s, err
+}
+
+func notEnrolled(cluster string) error {
+	return fleet.Forbidden("cluster %s is not enrolled here", cluster)
 }
 
 // apps counts the apps that are kept.

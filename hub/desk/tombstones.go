@@ -3,6 +3,7 @@ package desk
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -28,17 +29,22 @@ const (
 // hub's process as the report would have. s is locked.
 func (l *ledger) bury(ctx context.Context, s *spoke, app fleet.AppName, epoch, seq uint64) error {
 	old, now := s.marks[app], l.cfg.Now().UTC()
-	m := mark{epoch: epoch, seq: seq, gone: true, at: now}
-	if old.version != 0 {
-		stone := status{Epoch: epoch, Seq: seq, App: fleet.AppStatus{Namespace: app.Namespace, App: app.Name}, Gone: &now}
-		version, size, err := put(ctx, l.cfg.Statuses, s.key(app), stone, old.version)
-		if err != nil {
-			return err
-		}
-		m.version, m.size = version, size
+	if old.version == 0 && !l.cfg.Shared {
+		// Nothing is there that an older report could be taken for the successor of;
+		// with other hubs that is not for sure.
+		s.marks[app] = mark{epoch: epoch, seq: seq, gone: true, at: now}
+		return l.clear(ctx, s, now)
 	}
-	s.bytes += m.size - old.size
-	s.marks[app] = m
+	stone := status{Epoch: epoch, Seq: seq, App: fleet.AppStatus{Namespace: app.Namespace, App: app.Name}, Gone: &now}
+	value, err := json.Marshal(stone)
+	if err != nil {
+		return err
+	}
+	version, err := l.cfg.Statuses.Put(ctx, s.key(app), value, old.version)
+	if err != nil {
+		return moved(err)
+	}
+	l.adoptStatus(s, app, value, stone, version)
 	return l.clear(ctx, s, now)
 }
 
@@ -55,32 +61,21 @@ func (l *ledger) clear(ctx context.Context, s *spoke, now time.Time) error {
 		return cmp.Or(s.marks[b].at.Compare(s.marks[a].at), a.Compare(b))
 	})
 	for i, app := range stones {
-		m := s.marks[app]
-		if i < maxGone && now.Sub(m.at) <= goneLife {
+		if i < maxGone && now.Sub(s.marks[app].at) <= goneLife {
 			continue
 		}
-		if m.version != 0 {
-			if err := l.cfg.Statuses.Delete(ctx, s.key(app)); err != nil {
-				return err
-			}
+		if err := l.drop(ctx, s, app); err != nil && !hasMoved(err) {
+			return err
 		}
-		s.bytes -= m.size
-		delete(s.marks, app)
 	}
 	return nil
 }
 
 // sweep takes away every tombstone that has stood for long enough.
 func (l *ledger) sweep(ctx context.Context) error {
-	l.mu.Lock()
-	all := make([]*spoke, 0, len(l.spokes))
-	for _, s := range l.spokes {
-		all = append(all, s)
-	}
-	l.mu.Unlock()
 	now := l.cfg.Now()
 	var errs []error
-	for _, s := range all {
+	for _, s := range l.all() {
 		s.mu.Lock()
 		if s.live() {
 			errs = append(errs, l.clear(ctx, s, now))
@@ -92,16 +87,21 @@ func (l *ledger) sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// forget takes away what was kept of a cluster that was removed long ago.
+// forget takes away what was kept of a cluster that was removed long ago, unless
+// it is back by another hub.
 func (l *ledger) forget(ctx context.Context, s *spoke) error {
 	// The record last: it is what makes another try find the rest.
-	if err := l.cfg.Intents.Delete(ctx, s.name); err != nil {
+	if err := l.cfg.Intents.DeleteIf(ctx, s.name, s.intentVersion); err != nil && !errors.Is(err, fleet.ErrConflict) {
+		return err
+	}
+	err := l.cfg.Clusters.DeleteIf(ctx, s.name, s.version)
+	if errors.Is(err, fleet.ErrConflict) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	s.intent, s.intentVersion = fleet.Intent{}, 0
-	if err := l.cfg.Clusters.Delete(ctx, s.name); err != nil {
-		return err
-	}
 	s.rec, s.version = record{}, 0
 	return nil
 }

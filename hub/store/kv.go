@@ -26,6 +26,7 @@ var buckets = map[string]struct {
 	Joins:     {maxBytes: 16 << 20, maxAge: JoinLife},
 	Approvals: {maxBytes: 256 << 20},
 	Notified:  {maxBytes: 256 << 20},
+	Revoked:   {maxBytes: 16 << 20, maxAge: 100 * 24 * time.Hour}, // longer than a credential lives
 	Leases:    {maxBytes: 1 << 20, maxAge: LeaseLife},
 	Tokens:    {maxBytes: 16 << 20},
 }

@@ -52,18 +52,21 @@ func (b *kvBucket) remove(ctx context.Context, key string, opts ...jetstream.Pub
 
 func (b *kvBucket) prefix() string { return "$KV." + b.name + "." }
 
+// follow is what a follower is called with.
+type follow = func(key string, value []byte, version uint64) error
+
 // quietAtMost is how long the server may say nothing at all to one who follows
 // before the connection counts as lost.
 const quietAtMost = 20 * time.Second
 
-func (b *kvBucket) Follow(ctx context.Context, each func(Change) error) error {
+func (b *kvBucket) Follow(ctx context.Context, each follow) error {
 	consumer, err := b.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.name, unavailable(err))
 	}
 	some := consumer.CachedInfo().NumPending > 0
 	if !some {
-		if err := each(Change{}); err != nil {
+		if err := each("", nil, 0); err != nil {
 			return err
 		}
 	}
@@ -89,7 +92,7 @@ func (b *kvBucket) Follow(ctx context.Context, each func(Change) error) error {
 		}
 		if some && last {
 			some = false
-			if err := each(Change{}); err != nil {
+			if err := each("", nil, 0); err != nil {
 				return err
 			}
 		}
@@ -100,7 +103,7 @@ func (b *kvBucket) Follow(ctx context.Context, each func(Change) error) error {
 const batch = 2000
 
 // pass tells each of one message, and whether it was the last there is.
-func (b *kvBucket) pass(m jetstream.Msg, each func(Change) error) (last bool, err error) {
+func (b *kvBucket) pass(m jetstream.Msg, each follow) (last bool, err error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", b.name, unavailable(err))
@@ -109,9 +112,9 @@ func (b *kvBucket) pass(m jetstream.Msg, each func(Change) error) (last bool, er
 	if !ok {
 		return meta.NumPending == 0, nil
 	}
-	c := Change{Key: key, Version: meta.Sequence.Stream}
+	var value []byte
 	if m.Headers().Get(operationHeader) == "" {
-		c.Value = m.Data()
+		value = m.Data()
 	}
-	return meta.NumPending == 0, each(c)
+	return meta.NumPending == 0, each(key, value, meta.Sequence.Stream)
 }

@@ -80,7 +80,7 @@ func (b *memoryBucket) Put(_ context.Context, key string, value []byte, version 
 	}
 	b.m.version++
 	b.m.buckets[b.name][key] = document{slices.Clone(value), b.m.version, time.Now()}
-	b.tell(Change{key, slices.Clone(value), b.m.version})
+	b.tell(change{key, slices.Clone(value), b.m.version})
 	return b.m.version, nil
 }
 

@@ -44,37 +44,44 @@ func (b *memoryBucket) remove(key string, may func(document) bool) error {
 	}
 	b.m.version++
 	delete(b.m.buckets[b.name], key)
-	b.tell(Change{Key: key, Version: b.m.version})
+	b.tell(change{key: key, version: b.m.version})
 	return nil
 }
 
 func (b *memoryBucket) All(_ context.Context, each func(string, []byte, uint64) error) error {
 	b.m.mu.Lock()
-	var all []Change
+	var all []change
 	for _, key := range slices.Collect(maps.Keys(b.m.buckets[b.name])) {
 		if d, ok := b.find(key); ok {
-			all = append(all, Change{key, slices.Clone(d.value), d.version})
+			all = append(all, change{key, slices.Clone(d.value), d.version})
 		}
 	}
 	b.m.mu.Unlock()
 	for _, c := range all {
-		if err := each(c.Key, c.Value, c.Version); err != nil {
+		if err := each(c.key, c.value, c.version); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// change is a document as it is now; no value: it was deleted.
+type change struct {
+	key     string
+	value   []byte
+	version uint64
+}
+
 // follower is one call of Follow.
 type follower struct {
 	bucket string
 	mu     sync.Mutex
-	news   []Change
+	news   []change
 	wake   chan struct{}
 }
 
 // tell is called with m.mu held, so that what is told is in order.
-func (b *memoryBucket) tell(c Change) {
+func (b *memoryBucket) tell(c change) {
 	for f := range b.m.follows {
 		if f.bucket == b.name {
 			f.add(c)
@@ -82,7 +89,7 @@ func (b *memoryBucket) tell(c Change) {
 	}
 }
 
-func (f *follower) add(c Change) {
+func (f *follower) add(c change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.news = append(f.news, c)
@@ -92,7 +99,7 @@ func (f *follower) add(c Change) {
 	}
 }
 
-func (f *follower) take() []Change {
+func (f *follower) take() []change {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	news := f.news
@@ -100,15 +107,15 @@ func (f *follower) take() []Change {
 	return news
 }
 
-func (b *memoryBucket) Follow(ctx context.Context, each func(Change) error) error {
+func (b *memoryBucket) Follow(ctx context.Context, each follow) error {
 	f := &follower{bucket: b.name, wake: make(chan struct{}, 1)}
 	b.m.mu.Lock()
 	for _, key := range slices.Collect(maps.Keys(b.m.buckets[b.name])) {
 		if d, ok := b.find(key); ok {
-			f.add(Change{key, slices.Clone(d.value), d.version})
+			f.add(change{key, slices.Clone(d.value), d.version})
 		}
 	}
-	f.add(Change{})
+	f.add(change{})
 	b.m.follows[f] = struct{}{}
 	b.m.mu.Unlock()
 	defer func() {
@@ -123,7 +130,7 @@ func (b *memoryBucket) Follow(ctx context.Context, each func(Change) error) erro
 			return fmt.Errorf("%s: %w", b.name, unavailable(ctx.Err()))
 		}
 		for _, c := range f.take() {
-			if err := each(c); err != nil {
+			if err := each(c.key, c.value, c.version); err != nil {
 				return err
 			}
 		}

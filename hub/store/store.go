@@ -21,6 +21,7 @@ const (
 	Joins     = "joins"     // join id -> a join token's state; forgotten after JoinLife
 	Approvals = "approvals" // id -> a signed approval
 	Notified  = "notified"  // cluster, or cluster.namespace.app -> what was told of it
+	Revoked   = "revoked"   // agent's key -> until when what was issued for it is worthless
 	Leases    = "leases"    // what is to be done by one hub alone -> the hub that does it; see Lead
 	Tokens    = "tokens"    // name -> a service token's hash, and what it may do
 )
@@ -52,19 +53,12 @@ type Bucket interface {
 	DeleteIf(ctx context.Context, key string, version uint64) error
 	// All calls each with every document, in no order, and stops at its error.
 	All(ctx context.Context, each func(key string, value []byte, version uint64) error) error
-	// Follow calls each with every document, in no order, then once with the zero
-	// Change, and from then on with what changes, until ctx ends or at each's
-	// error, which it returns. Of a document that changes quickly the newest
-	// version alone may be seen. Where the store can't be reached for a while it
-	// goes on afterwards, and nothing is missed.
-	Follow(ctx context.Context, each func(Change) error) error
-}
-
-// Change is a document as it is now.
-type Change struct {
-	Key     string
-	Value   []byte // nil: it was deleted
-	Version uint64
+	// Follow calls each with every document, in no order, then once with no key,
+	// and from then on with what changes, until ctx ends or at each's error, which
+	// it returns. No value: the document was deleted. Of one that changes quickly
+	// the newest version alone may be seen. Where the store can't be reached for a
+	// while it goes on afterwards, and nothing is missed.
+	Follow(ctx context.Context, each func(key string, value []byte, version uint64) error) error
 }
 
 // Log takes entries that are never changed.

@@ -54,7 +54,7 @@ func TestStreamsRefuseWhatAHostileMessageCouldAsk(t *testing.T) {
 	if _, err := store.OpenKV(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}
-	for _, bucket := range []string{store.Intent, store.Status, store.Clusters, store.Joins, store.Approvals, store.Leases, store.Tokens} {
+	for _, bucket := range []string{store.Intent, store.Status, store.Clusters, store.Joins, store.Approvals, store.Revoked, store.Leases, store.Tokens} {
 		s, err := js.Stream(t.Context(), "KV_"+bucket)
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestStreamsRefuseWhatAHostileMessageCouldAsk(t *testing.T) {
 		if c.AllowRollup || !c.DenyDelete || c.MaxMsgsPerSubject != 1 || c.MaxBytes <= 0 || c.MaxMsgSize <= 0 || c.MaxConsumers <= 0 || c.Discard != jetstream.DiscardNew {
 			t.Errorf("%s: %+v", bucket, c)
 		}
-		if want := map[string]time.Duration{store.Joins: time.Hour, store.Leases: store.LeaseLife}[bucket]; c.MaxAge != want {
+		if want := map[string]time.Duration{store.Joins: time.Hour, store.Leases: store.LeaseLife, store.Revoked: 100 * 24 * time.Hour}[bucket]; c.MaxAge != want {
 			t.Errorf("%s: kept for %s", bucket, c.MaxAge)
 		}
 		m := nats.NewMsg("$KV." + bucket + ".a")

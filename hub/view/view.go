@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -31,14 +32,21 @@ const defaultInterval = 10 * time.Second
 // View is the fleet's state. It is not safe for concurrent use.
 type View struct {
 	clusters map[string]*cluster
+	order    []string // the clusters' names, sorted; nil: to be made anew
 }
 
+// cluster keeps, beside what it was told, what every question needs of it: a
+// question looks at all clusters.
 type cluster struct {
 	report   fleet.ClusterReport
 	seen     time.Time
 	lost     time.Time // its agent's last connection ended; of no account once it was seen later
 	assigned map[string]string
+	origins  map[string]fleet.LabelOrigin
+	labels   map[string]string // effective
 	apps     map[fleet.AppName]fleet.AppStatus
+	order    []fleet.AppName // the apps' names, sorted; nil: to be made anew
+	counts   fleet.AppCounts // while the cluster is not stale
 }
 
 // New returns the view of an empty fleet.
@@ -47,8 +55,8 @@ func New() *View { return &View{clusters: make(map[string]*cluster)} }
 func (v *View) cluster(name string) *cluster {
 	c := v.clusters[name]
 	if c == nil {
-		c = &cluster{apps: make(map[fleet.AppName]fleet.AppStatus)}
-		v.clusters[name] = c
+		c = &cluster{apps: make(map[fleet.AppName]fleet.AppStatus), labels: map[string]string{}}
+		v.clusters[name], v.order = c, nil
 	}
 	return c
 }
@@ -57,7 +65,10 @@ func (v *View) cluster(name string) *cluster {
 func (v *View) Enrolled(name string) { v.cluster(name) }
 
 // Removed forgets a cluster and its apps.
-func (v *View) Removed(name string) { delete(v.clusters, name) }
+func (v *View) Removed(name string) {
+	delete(v.clusters, name)
+	v.order = nil
+}
 
 // Heard notes a cluster's own report, and when it came.
 func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
@@ -65,7 +76,11 @@ func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
 	r.AgentVersion, r.KubernetesVersion = plain(r.AgentVersion), plain(r.KubernetesVersion)
 	r.Head = plain(r.Head)
 	c := v.cluster(name)
+	same := maps.Equal(r.Declared, c.report.Declared) && slices.Equal(r.Assignable, c.report.Assignable)
 	c.report, c.seen = r, at
+	if !same {
+		c.labels = c.effective()
+	}
 }
 
 // Lost notes that the last connection of a cluster's agent ended. It only makes
@@ -78,19 +93,41 @@ func (v *View) Lost(name string, at time.Time) {
 
 // Assigned notes the labels people assigned at the hub.
 func (v *View) Assigned(name string, set map[string]string) {
-	v.cluster(name).assigned = maps.Clone(set)
+	c := v.cluster(name)
+	c.assigned = maps.Clone(set)
+	c.labels = c.effective()
+}
+
+// Origins notes who set a cluster's labels, and when.
+func (v *View) Origins(name string, of map[string]fleet.LabelOrigin) {
+	v.cluster(name).origins = maps.Clone(of)
 }
 
 // Reported notes how one app is.
 func (v *View) Reported(name string, s fleet.AppStatus) {
 	s.Cluster, s.Stale = name, false
-	v.cluster(name).apps[s.Name()] = readable(s)
+	s = interned(readable(s))
+	c, app := v.cluster(name), s.Name()
+	old, known := c.apps[app]
+	if known {
+		count(&c.counts, old, -1)
+	} else {
+		c.order = nil
+	}
+	count(&c.counts, s, 1)
+	c.apps[app] = s
 }
 
 // Gone forgets one app.
 func (v *View) Gone(name string, app fleet.AppName) {
-	if c := v.clusters[name]; c != nil {
+	c := v.clusters[name]
+	if c == nil {
+		return
+	}
+	if old, known := c.apps[app]; known {
+		count(&c.counts, old, -1)
 		delete(c.apps, app)
+		c.order = nil
 	}
 }
 
@@ -120,9 +157,8 @@ func (v *View) Clusters(f fleet.ClusterFilter, now time.Time) ([]fleet.Cluster, 
 	}
 	out := []fleet.Cluster{}
 	for _, name := range v.names(f.Names) {
-		c := v.clusters[name].at(name, now)
-		if match.Matches(labels.Set(c.Labels)) {
-			out = append(out, c)
+		if c := v.clusters[name]; match.Matches(labels.Set(c.labels)) {
+			out = append(out, c.at(name, now))
 		}
 	}
 	return out, nil
@@ -140,11 +176,11 @@ func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 	out := []fleet.AppStatus{}
 	for _, name := range v.names(f.Clusters) {
 		c := v.clusters[name]
-		if !match.Matches(labels.Set(c.effective())) {
+		if !match.Matches(labels.Set(c.labels)) {
 			continue
 		}
 		stale := c.stale(now)
-		for _, app := range slices.SortedFunc(maps.Keys(c.apps), fleet.AppName.Compare) {
+		for _, app := range c.names() {
 			if f.Namespace != "" && f.Namespace != app.Namespace || f.Name != "" && f.Name != app.Name {
 				continue
 			}
@@ -171,7 +207,10 @@ func (v *View) Stale(now time.Time) []string {
 // names are the known ones among want, or all, in order.
 func (v *View) names(want []string) []string {
 	if len(want) == 0 {
-		return slices.Sorted(maps.Keys(v.clusters))
+		if v.order == nil {
+			v.order = slices.Sorted(maps.Keys(v.clusters))
+		}
+		return v.order
 	}
 	var out []string
 	for _, name := range want {
@@ -183,13 +222,22 @@ func (v *View) names(want []string) []string {
 	return slices.Compact(out)
 }
 
+// names are the cluster's apps in order.
+func (c *cluster) names() []fleet.AppName {
+	if c.order == nil {
+		c.order = slices.SortedFunc(maps.Keys(c.apps), fleet.AppName.Compare)
+	}
+	return c.order
+}
+
 func (c *cluster) at(name string, now time.Time) fleet.Cluster {
 	stale := c.stale(now)
 	out := fleet.Cluster{
 		Cluster:           name,
-		Labels:            c.effective(),
+		Labels:            maps.Clone(c.labels),
 		Declared:          maps.Clone(c.report.Declared),
 		Assigned:          maps.Clone(c.assigned),
+		Origins:           maps.Clone(c.origins),
 		LastSeen:          c.seen,
 		Stale:             stale,
 		AgentVersion:      c.report.AgentVersion,
@@ -203,22 +251,24 @@ func (c *cluster) at(name string, now time.Time) fleet.Cluster {
 		lost := c.lost
 		out.LinkDown = &lost
 	}
-	for _, s := range c.apps {
-		count(&out.Apps, aged(s, stale))
+	out.Apps = c.counts
+	if stale { // nothing else is known of them
+		out.Apps = fleet.AppCounts{Total: c.counts.Total}
 	}
 	return out
 }
 
-func count(n *fleet.AppCounts, s fleet.AppStatus) {
-	n.Total++
+// count adds an app to the sums, or with -1 takes it out.
+func count(n *fleet.AppCounts, s fleet.AppStatus, by int) {
+	n.Total += by
 	switch s.Sync {
 	case fleet.Synced:
-		n.Synced++
+		n.Synced += by
 	case fleet.Pending:
-		n.Pending++
+		n.Pending += by
 	}
 	if s.Health == fleet.Degraded {
-		n.Degraded++
+		n.Degraded += by
 	}
 }
 
@@ -292,6 +342,17 @@ func readable(s fleet.AppStatus) fleet.AppStatus {
 	}
 	return s
 }
+
+// interned keeps one copy of what ten thousand clusters say alike.
+func interned(s fleet.AppStatus) fleet.AppStatus {
+	s.Cluster, s.Namespace, s.App = intern(s.Cluster), intern(s.Namespace), intern(s.App)
+	s.Revision, s.Digest, s.Path = intern(s.Revision), intern(s.Digest), intern(s.Path)
+	s.Message, s.Reason, s.Hint = intern(s.Message), intern(s.Reason), intern(s.Hint)
+	s.Sync, s.Health = intern(s.Sync), intern(s.Health)
+	return s
+}
+
+func intern[T ~string](s T) T { return unique.Make(s).Value() }
 
 func plain[T ~string](s T) T {
 	return T(strings.Map(func(r rune) rune {

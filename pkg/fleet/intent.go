@@ -10,13 +10,15 @@ import (
 // it by (Instance, Revision). Absence never takes a label away: that is said
 // in Removed.
 type Intent struct {
-	Instance  string            `json:"instance"` // of the hub; a new one must be accepted at the spoke
-	Revision  uint64            `json:"revision"`
-	Labels    map[string]string `json:"labels,omitempty"`
-	Removed   []string          `json:"removed,omitempty"`
-	Approvals []SignedApproval  `json:"approvals,omitempty"` // that have not expired
-	Syncs     []SyncRequest     `json:"syncs,omitempty"`
-	Rejected  []Rejection       `json:"rejected,omitempty"`
+	Instance string            `json:"instance"` // of the hub; a new one must be accepted at the spoke
+	Revision uint64            `json:"revision"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Removed  []string          `json:"removed,omitempty"`
+	// Origins tell who assigned each of Labels.
+	Origins   map[string]LabelOrigin `json:"origins,omitempty"`
+	Approvals []SignedApproval       `json:"approvals,omitempty"` // that have not expired
+	Syncs     []SyncRequest          `json:"syncs,omitempty"`
+	Rejected  []Rejection            `json:"rejected,omitempty"`
 }
 
 // SyncRequest asks an agent to look at Git, and at an app, now.

@@ -53,20 +53,31 @@ type DriftSummary struct {
 
 // Cluster is what is known of one spoke.
 type Cluster struct {
-	Cluster           string            `json:"cluster"`
-	Labels            map[string]string `json:"labels"`             // what selects: declared over assigned
-	Declared          map[string]string `json:"declared,omitempty"` // set at the spoke
-	Assigned          map[string]string `json:"assigned,omitempty"` // set at the hub
-	LastSeen          time.Time         `json:"lastSeen"`
-	Stale             bool              `json:"stale"`
-	LinkDown          *time.Time        `json:"linkDown,omitempty"` // since when its agent is known to be disconnected
-	AgentVersion      string            `json:"agentVersion"`
-	KubernetesVersion string            `json:"kubernetesVersion"`
-	Head              Revision          `json:"head,omitempty"`    // the branch's head, as the agent sees it
-	Message           string            `json:"message,omitempty"` // what is wrong with the source or the root
-	AgentKey          string            `json:"agentKey,omitempty"`
-	UID               string            `json:"uid,omitempty"`
-	Apps              AppCounts         `json:"apps"`
+	Cluster  string            `json:"cluster"`
+	Labels   map[string]string `json:"labels"`             // what selects: declared over assigned
+	Declared map[string]string `json:"declared,omitempty"` // set at the spoke
+	Assigned map[string]string `json:"assigned,omitempty"` // set at the hub
+	// Origins tell who set each label, where that is known: declared ones over
+	// assigned ones, as in Labels.
+	Origins           map[string]LabelOrigin `json:"labelOrigins,omitempty"`
+	LastSeen          time.Time              `json:"lastSeen"`
+	Stale             bool                   `json:"stale"`
+	LinkDown          *time.Time             `json:"linkDown,omitempty"` // since when its agent is known to be disconnected
+	AgentVersion      string                 `json:"agentVersion"`
+	KubernetesVersion string                 `json:"kubernetesVersion"`
+	Head              Revision               `json:"head,omitempty"`    // the branch's head, as the agent sees it
+	Message           string                 `json:"message,omitempty"` // what is wrong with the source or the root
+	AgentKey          string                 `json:"agentKey,omitempty"`
+	UID               string                 `json:"uid,omitempty"`
+	Apps              AppCounts              `json:"apps"`
+}
+
+// LabelOrigin tells where a label's value comes from.
+type LabelOrigin struct {
+	// By is who assigned it at the hub; empty: it is declared at the spoke.
+	By string `json:"by,omitempty"`
+	// Since is when it was assigned, or when the hub first heard of it.
+	Since time.Time `json:"since"`
 }
 
 // AppCounts sums a cluster's apps up.

@@ -26,10 +26,12 @@ const (
 // GitSubject is where the hub tells every agent that somebody pushed.
 const GitSubject = "all.git"
 
-// AllUp and AllEnrol are what the hub listens on.
+// AllUp and AllEnrol are what the hub listens on; AllHeartbeats what each of
+// several hubs does.
 const (
-	AllUp    = upPrefix + "*.>"
-	AllEnrol = enrolPrefix + "*"
+	AllUp         = upPrefix + "*.>"
+	AllHeartbeats = upPrefix + "*." + VerbHeartbeat
+	AllEnrol      = enrolPrefix + "*"
 )
 
 // The subjects that the roles' templates grant; {{name()}} is the server's word

@@ -95,6 +95,9 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.AccessFile, "access-file", "", "YAML file that gives roles to users, groups and tokens, limited to clusters and apps")
 	f.StringSliceVar(&cfg.TrustedProxies, "trusted-proxy", nil, "addresses (CIDR) of proxies whose X-Forwarded-For is believed")
 	f.StringVar(&cfg.NATSListen, "nats-listen", "127.0.0.1:4222", "address for agents")
+	f.StringVar(&cfg.NATSKeys, "nats-keys", "", "directory of keys that nats-config made: use the NATS servers at --nats-url, with other hubs, and run none here")
+	f.StringSliceVar(&cfg.NATSAgentURLs, "nats-agent-url", nil, "with --nats-keys, URL as agents dial those servers (default --nats-url)")
+	f.IntVar(&cfg.NATSReplicas, "nats-replicas", 3, "with --nats-keys, how many of those servers keep each thing")
 	f.StringVar(&cfg.NATSWSListen, "nats-ws-listen", "", "address for agents that come over WebSocket (default none can)")
 	f.StringSliceVar(&cfg.NATSURLs, "nats-url", nil, "URL as agents dial it: tls://, wss:// or nats://; several with commas (default the addresses listened on)")
 	f.StringVar(&cfg.NATSTLS, "nats-tls", "auto", "whether agents connect over TLS: auto (unless only this machine gets there), on, or off")
@@ -106,6 +109,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address for Prometheus, /metrics, without authentication (default none)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	cmd.AddCommand(newNotifyTest())
+	cmd.AddCommand(newNATSConfig())
 	return cmd
 }
 

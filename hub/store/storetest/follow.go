@@ -61,20 +61,20 @@ func read(t *testing.T, b store.Bucket) *reader {
 	r := &reader{docs: map[string]string{}, news: make(chan struct{}, 1), ready: make(chan struct{}), ended: make(chan error, 1), stop: cancel}
 	versions := map[string]uint64{}
 	go func() {
-		r.ended <- b.Follow(ctx, func(c store.Change) error {
+		r.ended <- b.Follow(ctx, func(key string, value []byte, version uint64) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			switch {
-			case c.Key == "":
+			case key == "":
 				close(r.ready)
-			case c.Version <= versions[c.Key]:
-				t.Errorf("%s: version %d came after %d", c.Key, c.Version, versions[c.Key])
-			case c.Value == nil:
-				delete(r.docs, c.Key)
+			case version <= versions[key]:
+				t.Errorf("%s: version %d came after %d", key, version, versions[key])
+			case value == nil:
+				delete(r.docs, key)
 			default:
-				r.docs[c.Key] = string(c.Value)
+				r.docs[key] = string(value)
 			}
-			versions[c.Key] = c.Version
+			versions[key] = version
 			select {
 			case r.news <- struct{}{}:
 			default:
@@ -159,7 +159,7 @@ func follows(t *testing.T, s store.Store) {
 		r.close(t)
 	}
 	stop := errors.New("stop")
-	if err := b.Follow(t.Context(), func(store.Change) error { return stop }); !errors.Is(err, stop) {
+	if err := b.Follow(t.Context(), func(string, []byte, uint64) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v, want the error of who follows", err)
 	}
 }
