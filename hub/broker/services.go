@@ -74,7 +74,7 @@ func (b *Broker) takeUp(m *nats.Msg) {
 	if err != nil || !wire.AnswersWithin(m.Reply, wire.Inbox(up.Cluster)) {
 		return
 	}
-	if !b.gate.allow(up.Cluster, len(m.Data), time.Now()) {
+	if !b.gate.allow(up.Cluster, m.Size(), time.Now()) {
 		err := fleet.WithHint(fleet.Unavailable("cluster %s sends more than its share", up.Cluster), "send less often")
 		b.cfg.Observe(word(up.Verb), err)
 		b.refuse(m, err)

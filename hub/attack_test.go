@@ -1,0 +1,426 @@
+package hub_test
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/capstan-gitops/capstan/hub"
+	"github.com/capstan-gitops/capstan/pkg/client"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/wire"
+)
+
+// An attack is something that must not work. try makes it as well as it can and
+// returns what refused it; nil says that it worked.
+type attack struct {
+	name string
+	try  func(x *attacker) error
+}
+
+// attacks are all there are, by who makes them.
+func attacks() []attack {
+	var all []attack
+	for _, some := range [][]attack{
+		speaksForOthers(), listensToOthers(), forgesReplies(), addsHeaders(),
+		sendsBadDocuments(), sendsOldReports(), takesMoreThanItsShare(),
+		abusesTokens(), abusesCredentials(), comesAsAStranger(),
+	} {
+		all = append(all, some...)
+	}
+	return all
+}
+
+// Nobody gets in where they don't belong: not an enrolled agent, not who holds a
+// join token, not a stranger; not over NATS itself and not over WebSocket.
+func TestIsolation(t *testing.T) {
+	f := newFort(t)
+	names := map[string]bool{}
+	for _, a := range attacks() {
+		if names[a.name] {
+			t.Errorf("two attacks are called %q", a.name)
+		}
+		names[a.name] = true
+	}
+	if len(names) < 60 {
+		t.Errorf("there are %d attacks", len(names))
+	}
+	for _, over := range []string{"tls", "wss"} {
+		for _, a := range attacks() {
+			t.Run(over+"/"+a.name, func(t *testing.T) {
+				x := &attacker{T: t, fort: f, over: over, cluster: f.nextName()}
+				if err := a.try(x); err == nil {
+					t.Error("nothing refused it")
+				} else {
+					t.Logf("refused: %v", err)
+				}
+				f.stands(t)
+			})
+		}
+	}
+}
+
+// fort is a hub as it runs, with a victim in it.
+type fort struct {
+	admins  []*client.Client // who take turns: each is held to so many requests a second
+	url     string           // of the API
+	urls    map[string]string
+	trust   *tls.Config
+	clients int
+	turn    atomic.Int64
+
+	victim *agent
+	heard  chan *nats.Msg // by the victim
+	want   facts
+}
+
+// facts are what is known of the victim, and must stay.
+type facts struct {
+	Cluster fleet.Cluster
+	Apps    []fleet.AppStatus
+	Intent  fleet.Intent
+}
+
+func newFort(t *testing.T) *fort {
+	t.Helper()
+	dir := t.TempDir()
+	var lines strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&lines, "admin%d admin sha256:%x\n", i, sha256.Sum256(fmt.Appendf(nil, "secret%d", i)))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tokens"), []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, stop := run(t, hub.Config{DataDir: dir, NATSTLS: "on", NATSWSListen: "127.0.0.1:0"})
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the hub ended with %v", err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	f := &fort{url: a.URL, urls: map[string]string{}, heard: make(chan *nats.Msg, 1000)}
+	for i := range 20 {
+		c, err := client.New(client.Config{URL: a.URL, Token: fmt.Sprintf("secret%d", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.admins = append(f.admins, c)
+	}
+	for _, u := range a.NATSURLs {
+		scheme, _, _ := strings.Cut(u, "://")
+		f.urls[scheme] = u
+	}
+	x := &attacker{T: t, fort: f, over: "tls", cluster: "victim"}
+	f.victim = x.agent()
+	for _, subject := range []string{"down.victim.>", "_INBOX_victim.>", "all.>"} {
+		if _, err := f.victim.ChanSubscribe(subject, f.heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.victim.report(web, "untouched"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.people().LabelCluster(t.Context(), "victim", map[string]string{"env": "prod"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.sentinel(t)
+	f.want = f.facts(t)
+	return f
+}
+
+// people are the hub's administrators.
+func (f *fort) people() *client.Client { return f.admins[int(f.turn.Add(1))%len(f.admins)] }
+
+func (f *fort) nextName() string {
+	f.clients++
+	return fmt.Sprintf("mallory-%d", f.clients)
+}
+
+// facts asks for what is known of the victim: at the hub, and from the hub as
+// the victim does.
+func (f *fort) facts(t *testing.T) facts {
+	t.Helper()
+	clusters, err := f.people().Clusters(t.Context(), fleet.ClusterFilter{Names: []string{"victim"}})
+	if err != nil || len(clusters) != 1 {
+		t.Fatalf("the victim at the hub: %v, %v", clusters, err)
+	}
+	apps, err := f.people().Apps(t.Context(), fleet.AppFilter{Clusters: []string{"victim"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := say[wire.Intent](f.victim, wire.IntentGetSubject("victim"), wire.IntentGet{})
+	if err != nil {
+		t.Fatalf("the victim's intent: %v", err)
+	}
+	clusters[0].LastSeen = time.Time{}
+	in.Intent.Revision, in.Intent.Syncs = 0, nil // the sentinels'
+	return facts{clusters[0], apps, in.Intent}
+}
+
+// sentinel has the hub tell the victim something, and returns what it heard
+// before that: nothing of an attack can be under way behind it.
+func (f *fort) sentinel(t *testing.T) (before []*nats.Msg) {
+	t.Helper()
+	if _, err := f.people().Sync(t.Context(), web, []string{"victim"}); err != nil {
+		t.Fatal(err)
+	}
+	latest := f.latest(t)
+	for {
+		select {
+		case m := <-f.heard:
+			in, err := wire.Decode[wire.Intent](m.Data)
+			if err == nil && m.Subject == "down.victim.intent" && in.Intent.Revision == latest {
+				return before
+			}
+			before = append(before, m)
+		case <-time.After(10 * time.Second):
+			t.Fatal("the hub does not reach the victim")
+		}
+	}
+}
+
+func (f *fort) latest(t *testing.T) uint64 {
+	t.Helper()
+	in, err := say[wire.Intent](f.victim, wire.IntentGetSubject("victim"), wire.IntentGet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in.Intent.Revision
+}
+
+// stands checks that the hub is alive and the victim unharmed: it heard nothing
+// but the hub, what is known of it is what was known, and it is served.
+func (f *fort) stands(t *testing.T) {
+	t.Helper()
+	if code, text := get(t, f.url+"/readyz", ""); code != http.StatusOK {
+		t.Errorf("the hub is not ready: %d %s", code, text)
+	}
+	for _, m := range f.sentinel(t) {
+		if !strings.HasPrefix(m.Subject, "_INBOX_victim.") || len(m.Data) == 0 || len(m.Header) > 0 || !f.victim.asked[m.Subject] {
+			t.Errorf("the victim heard %s on %s", m.Data, m.Subject)
+		}
+	}
+	if err := f.victim.hello(); err != nil {
+		t.Errorf("the victim's heartbeat: %v", err)
+	}
+	if err := f.victim.report(web, "untouched"); err != nil {
+		t.Errorf("the victim's report: %v", err)
+	}
+	if got := f.facts(t); !reflect.DeepEqual(got, f.want) {
+		t.Errorf("the victim is known as\n%+v\nand was\n%+v", got, f.want)
+	}
+}
+
+// attacker is who makes one attack, with what it may get hold of lawfully.
+type attacker struct {
+	*testing.T
+	*fort
+	over    string // tls or wss
+	cluster string
+}
+
+// agent is an enrolled agent's end of the link.
+type agent struct {
+	*nats.Conn
+	cluster string
+	key     nkeys.KeyPair
+	jwt     string
+	epoch   uint64
+	seq     uint64
+	refused chan error
+	asked   map[string]bool // reply subjects of its own requests
+}
+
+// must ends the test where the attack could not even be made.
+func (x *attacker) must(err error) {
+	x.Helper()
+	if err != nil {
+		x.Fatalf("can't make the attack: %v", err)
+	}
+}
+
+// token gets a join token for a cluster from the hub's people.
+func (x *attacker) token(cluster string, ttl time.Duration) wire.JoinToken {
+	x.Helper()
+	grant, err := x.people().Join(x.Context(), cluster, ttl)
+	x.must(err)
+	token, err := wire.ParseJoinToken(grant.Token)
+	x.must(err)
+	if x.trust == nil {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM([]byte(token.CA)) {
+			x.Fatal("the token holds no CA")
+		}
+		x.trust = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return token
+}
+
+// connect dials with a credential.
+func (x *attacker) connect(jwt string, key nkeys.KeyPair, inbox string, opts ...nats.Option) (*agent, error) {
+	x.Helper()
+	a := &agent{key: key, jwt: jwt, cluster: x.cluster, epoch: 1, refused: make(chan error, 1000), asked: map[string]bool{}}
+	opts = append([]nats.Option{
+		nats.UserJWT(func() (string, error) { return jwt, nil }, key.Sign), nats.Secure(x.trust), nats.CustomInboxPrefix(inbox), nats.NoReconnect(),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.refused <- err }),
+	}, opts...)
+	nc, err := nats.Connect(x.urls[x.over], opts...)
+	if err != nil {
+		return nil, err
+	}
+	x.Cleanup(nc.Close)
+	a.Conn = nc
+	return a, nil
+}
+
+// joiner connects as the holder of a join token.
+func (x *attacker) joiner(token wire.JoinToken) *agent {
+	x.Helper()
+	key, err := nkeys.FromSeed([]byte(token.Seed))
+	x.must(err)
+	a, err := x.connect(token.JWT, key, wire.JoinInbox(token.Join))
+	x.must(err)
+	return a
+}
+
+// newKey is a user's key that nobody knows.
+func (x *attacker) newKey() (nkeys.KeyPair, string) {
+	x.Helper()
+	key, err := nkeys.CreateUser()
+	x.must(err)
+	pub, err := key.PublicKey()
+	x.must(err)
+	return key, pub
+}
+
+// enrol enrols a key with a token.
+func (x *attacker) enrol(j *agent, join string, key nkeys.KeyPair) (wire.Enrolled, error) {
+	x.Helper()
+	pub, err := key.PublicKey()
+	x.must(err)
+	proof, err := key.Sign(wire.EnrolProof(join, pub))
+	x.must(err)
+	return say[wire.Enrolled](j, wire.EnrolSubject(join), wire.Enrol{Key: pub, Proof: proof})
+}
+
+// agent enrols the attacker's own cluster, and connects as its agent.
+func (x *attacker) agent() *agent {
+	x.Helper()
+	token := x.token(x.cluster, 0)
+	j := x.joiner(token)
+	key, _ := x.newKey()
+	got, err := x.enrol(j, token.Join, key)
+	x.must(err)
+	j.Close()
+	a, err := x.connect(got.JWT, key, wire.Inbox(x.cluster))
+	x.must(err)
+	x.must(a.hello())
+	return a
+}
+
+// say asks the hub something.
+func say[M wire.Message](a *agent, subject string, m wire.Message) (M, error) {
+	var none M
+	data, err := wire.Encode(m)
+	if err != nil {
+		return none, err
+	}
+	return sayRaw[M](a, subject, data)
+}
+
+func sayRaw[M wire.Message](a *agent, subject string, data []byte) (M, error) {
+	var none M
+	reply := a.NewInbox()
+	a.asked[reply] = true
+	sub, err := a.SubscribeSync(reply)
+	if err != nil {
+		return none, err
+	}
+	defer sub.Unsubscribe()
+	if err := a.PublishRequest(subject, reply, data); err != nil {
+		return none, err
+	}
+	answer, err := sub.NextMsg(10 * time.Second)
+	if err != nil {
+		return none, err
+	}
+	return wire.Decode[M](answer.Data)
+}
+
+func (a *agent) hello() error {
+	_, err := say[wire.HeartbeatAck](a, wire.HeartbeatSubject(a.cluster), wire.Heartbeat{Epoch: a.epoch, Cluster: fleet.ClusterReport{
+		UID: "uid-" + a.cluster, Interval: time.Minute, Assignable: []string{"env"},
+	}})
+	return err
+}
+
+func (a *agent) report(app fleet.AppName, message string) error {
+	a.seq++
+	_, err := say[wire.Ack](a, wire.StatusSubject(a.cluster, app), a.status(app, message))
+	return err
+}
+
+func (a *agent) status(app fleet.AppName, message string) wire.Report {
+	return wire.Report{Epoch: a.epoch, Seq: a.seq, App: &fleet.AppStatus{
+		Namespace: app.Namespace, App: app.Name, Sync: fleet.Synced, Health: fleet.Healthy, Message: message,
+	}}
+}
+
+// settle waits until the hub has dealt with all that was sent: it takes one
+// cluster's messages in order.
+func (x *attacker) settle(a *agent) {
+	x.Helper()
+	_, err := say[wire.Intent](a, wire.IntentGetSubject(a.cluster), wire.IntentGet{})
+	x.must(err)
+}
+
+// refusal is what the server says to what was just sent: nil, if it took it.
+func (x *attacker) refusal(a *agent) error {
+	x.Helper()
+	if err := a.Flush(); err != nil {
+		return err
+	}
+	select {
+	case err := <-a.refused:
+		return err
+	case <-time.After(time.Second):
+		return nil
+	}
+}
+
+// own are the attacker's own apps, as the hub knows them.
+func (x *attacker) own() string {
+	x.Helper()
+	apps, err := x.people().Apps(x.Context(), fleet.AppFilter{Clusters: []string{x.cluster}})
+	x.must(err)
+	var out []string
+	for _, a := range apps {
+		out = append(out, a.App+"="+a.Message)
+	}
+	return strings.Join(out, " ")
+}
+
+var errDropped = errors.New("nothing came of it")
+
+// dropped says that a message was not carried out.
+func (x *attacker) dropped(a *agent) error {
+	x.Helper()
+	x.settle(a)
+	if got := x.own(); got != "" {
+		x.Errorf("it was carried out: %s", got)
+	}
+	return errDropped
+}
