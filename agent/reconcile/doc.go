@@ -33,6 +33,9 @@ type Sources interface {
 	// Latest is what is known of what an app is read from; from then on that is
 	// followed. A *unit.RewoundError in it holds a branch until the move is accepted.
 	Latest(app fleet.AppName, from unit.Source) unit.Followed
+	// Statuses says how each repository is: the agent's own first, then those that
+	// fail.
+	Statuses() []fleet.SourceStatus
 	// Drop says that an app reads nothing any more.
 	Drop(app fleet.AppName)
 	// FetchSoon has what an app is read from looked at now.

@@ -72,6 +72,7 @@ type app struct {
 	kept    state.App
 	claimed []fleet.ObjectRef // by the last render, whether it was applied or not
 	source  *problem          // what it is read from fails
+	from    *fleet.SourceStatus
 	problem *problem
 	waiting string // why the plan that is pending still waits
 	have    int    // approvals that count

@@ -56,6 +56,7 @@ func (s *sources) look(url string, r *repository) (unit.Moved, bool) {
 	defer s.mu.Unlock()
 	before := s.latest[url]
 	now := unit.Followed{Own: url == ownURL, Snapshot: before.Snapshot, Err: err}
+	now.Status = fleet.SourceStatus{URL: url, Follows: "branch main", Failing: err != nil}
 	m := unit.Moved{Own: now.Own}
 	for app, from := range s.uses {
 		if from.RepoURL == url {
@@ -78,6 +79,18 @@ func (s *sources) Latest(app fleet.AppName, from unit.Source) unit.Followed {
 		s.uses[app] = from
 	}
 	return s.latest[cmp.Or(from.RepoURL, ownURL)]
+}
+
+func (s *sources) Statuses() []fleet.SourceStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []fleet.SourceStatus{s.latest[ownURL].Status}
+	for url, f := range s.latest {
+		if url != ownURL {
+			out = append(out, f.Status)
+		}
+	}
+	return out
 }
 
 func (s *sources) Drop(app fleet.AppName) {

@@ -81,7 +81,13 @@ func (e *Engine) sourceTrouble(name fleet.AppName, f unit.Followed) {
 	if a == nil {
 		return
 	}
-	if f.Err == nil || f.Own && name != e.root {
+	a.from = nil
+	elsewhere := f.Own && name != e.root
+	if from := f.Status; !elsewhere && from.URL != "" {
+		from.Head, from.Message = "", "" // a commit elsewhere, or the same words again, are no news of the app
+		a.from = &from
+	}
+	if f.Err == nil || elsewhere {
 		a.source = nil
 		return
 	}

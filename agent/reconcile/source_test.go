@@ -135,3 +135,24 @@ func TestAnAppThatLeavesHasItsRepositoryForgotten(t *testing.T) {
 		t.Error("its repository is still followed")
 	}
 }
+
+func TestWhatAnAppIsReadFromIsShownOnIt(t *testing.T) {
+	s, shop := newShop(t)
+	for name, url := range map[string]string{"web": shopURL, "root": ownURL} {
+		got := s.until(name, "showing its source", func(a fleet.AppStatus) bool { return a.Source != nil && a.Sync == fleet.Synced })
+		if *got.Source != (fleet.SourceStatus{URL: url, Follows: "branch main"}) {
+			t.Errorf("%s: %+v", name, got.Source)
+		}
+	}
+	if got := s.synced("db"); got.Source != nil {
+		t.Errorf("an App of the agent's own repository shows %+v", got.Source)
+	}
+	shop.fail(errors.New("no route to host"))
+	s.engine.GitPushed(shopURL)
+	if got := s.because("web", "SourceFailed"); got.Source == nil || !got.Source.Failing {
+		t.Errorf("got %+v", got.Source)
+	}
+	if all := s.engine.Report().Sources; len(all) != 2 || all[0].URL != ownURL || !all[1].Failing {
+		t.Errorf("reported %+v", all)
+	}
+}

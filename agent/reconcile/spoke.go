@@ -22,6 +22,7 @@ func (e *Engine) Report() fleet.ClusterReport {
 		UID: e.cfg.UID, AgentVersion: e.cfg.AgentVersion, KubernetesVersion: e.cfg.KubernetesVersion,
 		Declared: e.cfg.Declared, Assignable: e.cfg.Assignable, Head: e.revision(),
 	}
+	r.Sources = e.parts.Sources.Statuses()
 	own, root := e.latest(e.root), e.apps[e.root]
 	switch {
 	case own.Err != nil:

@@ -92,7 +92,7 @@ func (e *Engine) publish(name fleet.AppName) {
 func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 	k := a.kept
 	s := fleet.AppStatus{
-		Cluster: e.cfg.Cluster, Namespace: name.Namespace, App: name.Name, Path: k.Path,
+		Cluster: e.cfg.Cluster, Namespace: name.Namespace, App: name.Name, Path: k.Path, Source: a.from,
 		Revision: k.Revision, Digest: k.Digest, Objects: len(k.Items),
 		Drift: slices.SortedFunc(maps.Values(a.drift), func(x, y fleet.DriftSummary) int { return x.Object.Compare(y.Object) }),
 	}
@@ -284,6 +284,12 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 	}
 	if s.Hint != "" {
 		out.Message += " (hint: " + s.Hint + ")"
+	}
+	if f := s.Source; f != nil {
+		out.Source = &v1alpha1.SourceStatus{URL: f.URL, Follows: f.Follows, ServedBy: f.ServedBy, Failing: f.Failing}
+		if !f.Reached.IsZero() {
+			out.Source.Reached = new(metav1.NewTime(f.Reached))
+		}
 	}
 	if p := s.Pending; p != nil {
 		out.Pending = &v1alpha1.PendingStatus{Revision: p.Revision, Digest: p.Digest, Gate: p.Gate, Plan: p.Plan, Since: metav1.NewTime(p.Since)}

@@ -33,6 +33,7 @@ type follower struct {
 	accepted string
 	latest   *unit.Snapshot
 	err      error
+	status   fleet.SourceStatus
 }
 
 // secret is what was told of a Secret.
@@ -43,14 +44,14 @@ type secret struct {
 
 func newFollower(p *Pool, what unit.Source, cfg Config) *follower {
 	return &follower{
-		pool: p, what: what, cfg: cfg, users: map[fleet.AppName]struct{}{},
+		pool: p, what: what, cfg: cfg, status: fleet.SourceStatus{URL: cfg.URL, Follows: cfg.Ref.String()}, users: map[fleet.AppName]struct{}{},
 		now: make(chan struct{}, 1), pushed: make(chan struct{}, 1), unused: make(chan struct{}),
 	}
 }
 
 // known is called with pool.mu held.
 func (f *follower) known() unit.Followed {
-	return unit.Followed{Own: f.what.IsZero(), Snapshot: f.latest, Err: f.err}
+	return unit.Followed{Own: f.what.IsZero(), Snapshot: f.latest, Err: f.err, Status: f.status}
 }
 
 // run follows until ctx ends.
@@ -78,6 +79,7 @@ func (f *follower) run(ctx context.Context) {
 		case <-f.now:
 		case <-f.pushed:
 			wait(ctx, time.After(random(f.pool.cfg.PushSpread)), f.now)
+			drain(f.pushed) // what else was said meanwhile is looked at along with it
 		}
 		timer.Stop()
 	}
@@ -92,6 +94,13 @@ func wait(ctx context.Context, timer <-chan time.Time, now chan struct{}) bool {
 	case <-now:
 	}
 	return true
+}
+
+func drain(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
 }
 
 // pause spreads the polls of a fleet by a tenth, and slows down while the
@@ -185,28 +194,35 @@ func (f *follower) open() error {
 
 // note makes the outcome of a fetch known. It tells whether that is news.
 func (f *follower) note(snapshot unit.Snapshot, err error) (unit.Moved, bool) {
+	status := fleet.SourceStatus{URL: f.cfg.URL, Follows: f.cfg.Ref.String()}
+	if f.repository != nil {
+		status.Failing, status.Reached = f.repository.failing()
+	}
 	f.pool.mu.Lock()
 	defer f.pool.mu.Unlock()
 	moved := unit.Moved{Own: f.what.IsZero(), Apps: slices.Collect(maps.Keys(f.users))}
 	log := f.pool.log.With("repository", f.cfg.URL, "follows", f.cfg.Ref.String())
-	before, failed := f.latest, f.err
-	f.err = err
-	if err != nil {
-		news := failed == nil || failed.Error() != err.Error()
-		if news {
+	before, was := f.latest, f.status
+	if f.err = err; err != nil {
+		status.Message = err.Error()
+		if status.Message != was.Message {
 			log.Warn("the repository can't be read", "error", err)
 		}
-		return moved, news
+	} else {
+		f.latest, status.Message = &snapshot, snapshot.Notice
+		moved.Head = before == nil || before.Revision() != snapshot.Revision()
+		if snapshot.Notice != "" && snapshot.Notice != was.Message {
+			log.Warn("the repository or a mirror fails", "notice", snapshot.Notice)
+		}
+		if moved.Head {
+			log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From, "rewound", snapshot.Rewound)
+		}
 	}
-	f.latest = &snapshot
-	if snapshot.Notice != "" && (before == nil || before.Notice != snapshot.Notice) {
-		log.Warn("the repository or a mirror fails", "notice", snapshot.Notice)
+	if f.latest != nil {
+		status.Head, status.ServedBy = f.latest.Revision(), f.latest.From
 	}
-	moved.Head = before == nil || before.Revision() != snapshot.Revision()
-	if moved.Head {
-		log.Info("new head", "revision", string(snapshot.Revision()), "from", snapshot.From, "rewound", snapshot.Rewound)
-	}
-	return moved, moved.Head || failed != nil
+	f.status = status
+	return moved, status != was
 }
 
 func (f *follower) headKey() headKey {

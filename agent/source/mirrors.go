@@ -58,6 +58,15 @@ func (s *spot) named(err error) error {
 	return fleet.WithHint(fmt.Errorf("%s %s: %w", what, s.url, err), fleet.Hint(err))
 }
 
+// failing tells whether the repository itself could not be read when it was last
+// asked, and when it last could. It is for who fetches.
+func (r *Repository) failing() (bool, time.Time) {
+	if own := r.spots[0]; own.err != nil {
+		return true, own.reached.UTC()
+	}
+	return false, time.Time{}
+}
+
 // inOrder is as configured, but for those that failed lately: they come last. A
 // clock that was set back does not keep one there for longer than it should be.
 func (r *Repository) inOrder() []*spot {

@@ -1,11 +1,13 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -197,6 +199,27 @@ func (p *Pool) Pushed(repoURL string) {
 			poke(f.pushed)
 		}
 	}
+}
+
+// Statuses says how each repository is that is followed: the agent's own, then
+// those that fail, then the others, by their names.
+func (p *Pool) Statuses() []fleet.SourceStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	others := map[fleet.SourceStatus]bool{} // read by several with a Secret each, one is one
+	for _, f := range p.followers {
+		others[f.status] = true
+	}
+	return append([]fleet.SourceStatus{p.own.status}, slices.SortedFunc(maps.Keys(others), func(a, b fleet.SourceStatus) int {
+		return cmp.Or(cmp.Compare(wellness(a), wellness(b)), strings.Compare(a.URL, b.URL), strings.Compare(a.Follows, b.Follows), strings.Compare(a.Message, b.Message))
+	})...)
+}
+
+func wellness(s fleet.SourceStatus) int {
+	if s.Failing || s.Message != "" {
+		return 0
+	}
+	return 1
 }
 
 // of is what an app is read from. Called with p.mu held.

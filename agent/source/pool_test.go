@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -402,5 +403,45 @@ func TestAnotherAgentThatWritesEndsThePool(t *testing.T) {
 	}
 	if err := p.Run(t.Context(), func(unit.Moved) {}); !errors.Is(err, fleet.ErrConflict) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhichPlaceServesIsTold(t *testing.T) {
+	own, shop := newGitServer(t), newShop(t)
+	own.push()
+	m, update := mirrorOf(t, shop)
+	first := shop.push()
+	update()
+	p := newPool(t, own.url, func(c *source.PoolConfig) {
+		c.Repositories = []source.Entry{{URL: shop.url, Config: source.Config{Mirrors: []string{m.url}}}, {URL: own.http.URL + "/*"}}
+	})
+	f := p.at("a", from(shop.url), first)
+	if s := f.Status; s != (fleet.SourceStatus{URL: shop.url, Follows: "branch main", Head: f.Snapshot.Revision(), ServedBy: shop.url}) {
+		t.Errorf("while it answers: %+v", s)
+	}
+	gone := unit.Source{RepoURL: own.http.URL + "/gone.git", Ref: unit.Ref{Tag: "v1"}}
+	p.fails("gone", gone, "no such repository")
+	second := shop.push()
+	update()
+	shop.fail(http.StatusServiceUnavailable)
+	p.FetchSoon(appNamed("a"))
+	f = p.at("a", from(shop.url), second)
+	if s := f.Status; s.ServedBy != m.url || !s.Failing || s.Reached.IsZero() || !strings.Contains(s.Message, "status 503") {
+		t.Errorf("while a mirror serves: %+v", s)
+	}
+	third := shop.push()
+	update()
+	p.FetchSoon(appNamed("a"))
+	later := p.at("a", from(shop.url), third)
+	if was := f.Status; later.Status.Reached != was.Reached || later.Status.Message != was.Message {
+		t.Errorf("every look is news: %+v", later.Status)
+	}
+	all := p.Statuses()
+	if len(all) != 3 || all[0].URL != own.url || !slices.Contains(all, later.Status) {
+		t.Fatalf("got %+v", all)
+	}
+	i := slices.IndexFunc(all, func(s fleet.SourceStatus) bool { return s.Follows == "tag v1" })
+	if i < 0 || !all[i].Failing || !all[i].Reached.IsZero() || all[i].ServedBy != "" {
+		t.Errorf("got %+v", all)
 	}
 }

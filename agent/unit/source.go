@@ -26,11 +26,12 @@ type Followed struct {
 	Own      bool      // it is what the agent follows in its own repository
 	Snapshot *Snapshot // the newest that could be read; nil: none yet
 	Err      error     // why the last fetch failed; what was read before it stays good
+	Status   fleet.SourceStatus
 }
 
 // Moved tells who reads from a repository that moved.
 type Moved struct {
 	Own  bool            // the agent's own: whatever the root brings may be concerned
 	Apps []fleet.AppName // those that named it
-	Head bool            // there is a new commit; otherwise it began or ceased to fail
+	Head bool            // there is a new commit; otherwise it began or ceased to fail, or to be served by a mirror
 }

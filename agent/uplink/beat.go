@@ -65,6 +65,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 		report.AgentKey = s.pub
 		s.mu.Unlock()
 		report.Message = shorten(report.Message, 4*mostMessage)
+		report.Sources = fitSources(report.Sources)
 		ack, err := call[wire.HeartbeatAck](ctx, s, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
 		if err != nil {
 			return err

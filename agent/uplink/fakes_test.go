@@ -76,6 +76,7 @@ type spoke struct {
 	taken    chan fleet.Intent
 	pushed   chan string
 	history  []fleet.HistoryEntry
+	sources  []fleet.SourceStatus
 }
 
 var _ uplink.Spoke = (*spoke)(nil)
@@ -85,7 +86,9 @@ func newSpoke(statuses ...fleet.AppStatus) *spoke {
 }
 
 func (s *spoke) Report() fleet.ClusterReport {
-	return fleet.ClusterReport{UID: "u1", AgentVersion: "v1", Assignable: []string{"env"}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fleet.ClusterReport{UID: "u1", AgentVersion: "v1", Assignable: []string{"env"}, Sources: s.sources}
 }
 
 func (s *spoke) Statuses() []fleet.AppStatus {
@@ -147,6 +150,7 @@ type fakeHub struct {
 	statuses map[string]string
 	reports  []string
 	resent   int
+	sources  []fleet.SourceStatus // of the last heartbeat
 	beats    int
 
 	mute       bool // nothing is answered
@@ -260,6 +264,7 @@ func (h *fakeHub) serve(m *nats.Msg) {
 			h.t.Errorf("heartbeat %+v: %v", hb, err)
 		}
 		h.beats++
+		h.sources = hb.Cluster.Sources
 		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch}
 		if hb.Epoch > h.epoch {
 			h.epoch, h.lastSeq = hb.Epoch, 0

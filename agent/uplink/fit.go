@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -15,6 +16,7 @@ const (
 	mostDrift   = 8
 	mostFields  = 8
 	mostPath    = 256
+	mostSources = 32 << 10 // of all repositories together
 )
 
 // fit shortens a status to what one report may take. What is left out can be
@@ -23,6 +25,9 @@ func fit(s fleet.AppStatus) fleet.AppStatus {
 	s.Stale = false
 	s.Message, s.Hint = shorten(s.Message, mostMessage), shorten(s.Hint, mostHint)
 	s.Path, s.Reason = shorten(s.Path, mostPath), shorten(s.Reason, mostPath)
+	if s.Source != nil {
+		s.Source = new(fitSource(*s.Source))
+	}
 	if len(s.Drift) > mostDrift {
 		s.Drift = s.Drift[:mostDrift]
 	}
@@ -40,6 +45,27 @@ func fit(s fleet.AppStatus) fleet.AppStatus {
 		s.Drift = nil
 	}
 	return squeeze(s)
+}
+
+// fitSources names as many repositories as one report takes, the first of them.
+func fitSources(all []fleet.SourceStatus) []fleet.SourceStatus {
+	var out []fleet.SourceStatus
+	left := mostSources
+	for _, s := range all[:min(len(all), fleet.MaxSources)] {
+		s = fitSource(s)
+		b, err := json.Marshal(s)
+		if left -= len(b); err != nil || left < 0 {
+			break
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func fitSource(s fleet.SourceStatus) fleet.SourceStatus {
+	s.URL, s.ServedBy, s.Follows = shorten(s.URL, mostPath), shorten(s.ServedBy, mostPath), shorten(s.Follows, mostPath)
+	s.Head, s.Message = fleet.Revision(shorten(string(s.Head), mostPath)), shorten(s.Message, mostHint)
+	return s
 }
 
 // squeeze gives up drift and then text until the report is small enough.

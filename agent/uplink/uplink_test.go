@@ -395,6 +395,7 @@ func TestALongStatusIsCutToWhatMayTravel(t *testing.T) {
 	for name, text := range map[string]string{"plain": strings.Repeat("x", 20000), "escaped": strings.Repeat("<\n\u2028", 20000), "wide": strings.Repeat("\U0001F600", 20000), "broken": strings.Repeat("x\xff", 20000)} {
 		s := status(name, text)
 		s.Hint, s.Path, s.Reason = text, text, text
+		s.Source = &fleet.SourceStatus{URL: text, Follows: text, ServedBy: text}
 		for range 100 {
 			s.Drift = append(s.Drift, fleet.DriftSummary{Object: fleet.ObjectRef{Kind: "ConfigMap", Version: "v1", Name: "web"}, Manager: text, Fields: []string{text, text, text}})
 		}
@@ -410,6 +411,24 @@ func TestALongStatusIsCutToWhatMayTravel(t *testing.T) {
 			if got := h.statuses[name]; !strings.HasSuffix(got, "(cut)") || len(got) > 2048 {
 				t.Errorf("%d bytes, ending in %q", len(got), got[max(0, len(got)-20):])
 			}
+		})
+	}
+}
+
+func TestManyRepositoriesDoNotKeepAClusterFromBeingHeard(t *testing.T) {
+	long := strings.Repeat("<&", 2000)
+	for name, one := range map[string]fleet.SourceStatus{"short": {URL: "https://git.example.com/x.git", Follows: "branch main"}, "long": {URL: long, Follows: long, ServedBy: long, Head: fleet.Revision(long), Message: long}} {
+		t.Run(name, func(t *testing.T) {
+			h, s := newHub(t), newSpoke()
+			for i := range 500 {
+				each := one
+				each.URL = fmt.Sprint(i, each.URL)
+				s.sources = append(s.sources, each)
+			}
+			run(t, h.token("j1"), s, &vault{})
+			h.is("some of them arrive, in their order", func() bool {
+				return len(h.sources) > 2 && len(h.sources) <= fleet.MaxSources && strings.HasPrefix(h.sources[1].URL, "1"+one.URL[:2])
+			})
 		})
 	}
 }

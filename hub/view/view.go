@@ -75,6 +75,10 @@ func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
 	r.Message, r.UID = plain(r.Message), plain(r.UID)
 	r.AgentVersion, r.KubernetesVersion = plain(r.AgentVersion), plain(r.KubernetesVersion)
 	r.Head = plain(r.Head)
+	r.Sources = slices.Clone(r.Sources[:min(len(r.Sources), fleet.MaxSources)])
+	for i, s := range r.Sources {
+		r.Sources[i] = readableSource(s)
+	}
 	c := v.cluster(name)
 	same := maps.Equal(r.Declared, c.report.Declared) && slices.Equal(r.Assignable, c.report.Assignable)
 	c.report, c.seen = r, at
@@ -244,6 +248,7 @@ func (c *cluster) at(name string, now time.Time) fleet.Cluster {
 		KubernetesVersion: c.report.KubernetesVersion,
 		Head:              c.report.Head,
 		Message:           c.report.Message,
+		Sources:           slices.Clone(c.report.Sources),
 		AgentKey:          c.report.AgentKey,
 		UID:               c.report.UID,
 	}
@@ -321,6 +326,9 @@ func selector(s string) (labels.Selector, error) {
 func readable(s fleet.AppStatus) fleet.AppStatus {
 	s.Message, s.Hint, s.Reason, s.Path = plain(s.Message), plain(s.Hint), plain(s.Reason), plain(s.Path)
 	s.Revision, s.Digest = plain(s.Revision), plain(s.Digest)
+	if s.Source != nil {
+		s.Source = new(readableSource(*s.Source))
+	}
 	if s.Pending != nil {
 		p := *s.Pending
 		p.Revision, p.Digest, p.Gate, p.Plan, p.Action = plain(p.Revision), plain(p.Digest), plain(p.Gate), plain(p.Plan), plain(p.Action)
@@ -353,6 +361,12 @@ func interned(s fleet.AppStatus) fleet.AppStatus {
 }
 
 func intern[T ~string](s T) T { return unique.Make(s).Value() }
+
+func readableSource(s fleet.SourceStatus) fleet.SourceStatus {
+	s.URL, s.Follows, s.Head = intern(plain(s.URL)), intern(plain(s.Follows)), intern(plain(s.Head))
+	s.ServedBy, s.Message = intern(plain(s.ServedBy)), plain(s.Message)
+	return s
+}
 
 func plain[T ~string](s T) T {
 	return T(strings.Map(func(r rune) rune {

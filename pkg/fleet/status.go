@@ -21,7 +21,10 @@ type AppStatus struct {
 	Drift   []DriftSummary `json:"drift,omitempty"`  // being healed, or reported only
 	Images  []string       `json:"images,omitempty"` // of the applied pods, sorted; at most MaxImages
 	Path    string         `json:"path,omitempty"`
-	Changed time.Time      `json:"changed"` // when this status last differed from the one before
+	// Source is what the app is read from, where that is not the agent's own
+	// repository; the app "root" has that one. It has no Head and no Message.
+	Source  *SourceStatus `json:"source,omitempty"`
+	Changed time.Time     `json:"changed"` // when this status last differed from the one before
 }
 
 // MaxImages is how many images a status names: a report must stay small.
@@ -67,6 +70,7 @@ type Cluster struct {
 	KubernetesVersion string                 `json:"kubernetesVersion"`
 	Head              Revision               `json:"head,omitempty"`    // the branch's head, as the agent sees it
 	Message           string                 `json:"message,omitempty"` // what is wrong with the source or the root
+	Sources           []SourceStatus         `json:"sources,omitempty"` // what it follows; its own repository first
 	AgentKey          string                 `json:"agentKey,omitempty"`
 	UID               string                 `json:"uid,omitempty"`
 	Apps              AppCounts              `json:"apps"`
@@ -97,8 +101,9 @@ type ClusterReport struct {
 	Assignable        []string          `json:"assignable,omitempty"` // keys the hub may assign here
 	Head              Revision          `json:"head,omitempty"`
 	Message           string            `json:"message,omitempty"`
-	AgentKey          string            `json:"agentKey"` // public nkey that signs plans
-	Interval          time.Duration     `json:"interval"` // between heartbeats, nanoseconds
+	Sources           []SourceStatus    `json:"sources,omitempty"` // MaxSources at most
+	AgentKey          string            `json:"agentKey"`          // public nkey that signs plans
+	Interval          time.Duration     `json:"interval"`          // between heartbeats, nanoseconds
 }
 
 // HistoryEntry is one thing that was applied.

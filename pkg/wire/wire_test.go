@@ -34,6 +34,7 @@ var samples = []wire.Message{
 	wire.Heartbeat{Epoch: 3, Cluster: fleet.ClusterReport{
 		UID: "u-1", AgentVersion: "v0.1.0", KubernetesVersion: "v1.37.2",
 		Declared: map[string]string{"env": "prod"}, Assignable: []string{"tier"}, Head: "main@sha1:bb", AgentKey: "UABC", Interval: 10 * time.Second,
+		Sources: []fleet.SourceStatus{{URL: "https://git.example.com/fleet.git", Follows: "branch main", Head: "main@sha1:bb", ServedBy: "file:///m.git", Failing: true, Reached: at, Message: "read from the mirror"}},
 	}},
 	wire.HeartbeatAck{Instance: "hub1", Revision: 7, Epoch: 2},
 	wire.IntentGet{},

@@ -49,6 +49,7 @@ func newDescribeCluster(s *shell) *cobra.Command {
 				return err
 			}
 			s.describeCluster(found[0])
+			s.describeSources(found[0].Sources)
 			s.printf("\n")
 			p := &printer[fleet.AppStatus]{s: s, t: appTable()}
 			if err := p.print(apps, false); err != nil {
@@ -148,6 +149,7 @@ func (s *shell) describeApp(ctx context.Context, h hub, a fleet.AppStatus) {
 		{"Reason", a.Reason},
 		{"Revision", string(a.Revision)},
 		{"Digest", string(a.Digest)},
+		{"Source", sourceOf(a)},
 		{"Path", a.Path},
 		{"Changed", s.when(a.Changed)},
 	})

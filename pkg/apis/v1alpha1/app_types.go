@@ -271,6 +271,11 @@ type AppStatus struct {
 	// +optional
 	Message string `json:"message,omitempty"`
 
+	// Source is what the app is read from, where it names a repository or a ref.
+	// The App "root" has the agent's own repository.
+	// +optional
+	Source *SourceStatus `json:"source,omitempty"`
+
 	// Pending is the plan that waits at a gate. Absent: nothing waits.
 	// +optional
 	Pending *PendingStatus `json:"pending,omitempty"`
@@ -290,6 +295,34 @@ type AppStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// SourceStatus says how a repository is that is followed. It is written when it
+// changes its meaning, and not with every look.
+type SourceStatus struct {
+	// URL is the repository.
+	// +required
+	URL string `json:"url"`
+
+	// Follows is what is followed there, as "branch main" or "tags in 1.x".
+	// +required
+	Follows string `json:"follows"`
+
+	// ServedBy is the URL that the newest commit was read from: the repository's
+	// own, or a mirror's. Empty: nothing could be read yet.
+	// +optional
+	ServedBy string `json:"servedBy,omitempty"`
+
+	// Failing tells that the repository itself could not be read when it was last
+	// asked, whether a mirror could or not. Absent: it was reached within the poll
+	// interval.
+	// +optional
+	Failing bool `json:"failing,omitempty"`
+
+	// Reached is when it last could, where it fails. Absent then: not since the
+	// agent started.
+	// +optional
+	Reached *metav1.Time `json:"reached,omitempty"`
 }
 
 // PendingStatus says what waits, and for what.

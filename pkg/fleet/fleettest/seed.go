@@ -51,6 +51,10 @@ func Sample() Seed {
 			{
 				Cluster: "prod", Labels: map[string]string{"env": "prod"}, Declared: map[string]string{"env": "prod"},
 				LastSeen: When, AgentVersion: "v0.1.0", KubernetesVersion: "v1.37.2", Head: revB, UID: "uid-prod",
+				Sources: []fleet.SourceStatus{
+					{URL: "https://git.example.com/fleet.git", Follows: "branch main", Head: revB, ServedBy: "https://mirror.example.com/fleet.git", Failing: true, Reached: When.Add(-time.Hour), Message: "read from the mirror"},
+					{URL: "https://git.example.com/shop.git", Follows: "tags in 1.x", Head: revB, ServedBy: "https://git.example.com/shop.git"},
+				},
 				Apps: fleet.AppCounts{Total: 1, Pending: 1},
 			},
 			{
