@@ -16,6 +16,7 @@ PROGRAMS := ./agent/cmd/capstan-agent ./agent/cmd/capstan-render ./hub/cmd/capst
 TOOLS    := bin/tools
 FUZZTIME ?= 20s
 FLEET    ?= 1000,5000,10000
+ROUNDS   ?= 100
 
 .PHONY: help
 help: ## list the targets
@@ -52,6 +53,10 @@ bench-fleet: ## measure the hub with simulated agents (FLEET=1000,5000,10000)
 	@mkdir -p e2e/.build
 	@cd e2e && go build -o .build/bench-fleet ./cmd/bench-fleet
 	@exec e2e/.build/bench-fleet -agents $(FLEET)
+
+.PHONY: soak
+soak: ## kill hubs, NATS servers, agents and their line a hundred times (ROUNDS=100), and look what is lost
+	cd e2e && go test -v -count=1 -timeout 60m ./soak -rounds $(ROUNDS) -within 50m
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## format, layers and everything else that can be read off the source

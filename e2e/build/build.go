@@ -29,6 +29,7 @@ const (
 	Hub         Program = "capstan-hub"
 	CLI         Program = "capstan"
 	Kustomize   Program = "kustomize"
+	NATSServer  Program = "nats-server"
 )
 
 // All lists every program that a demo or a scenario runs.
@@ -60,6 +61,8 @@ func (p Program) recipe() recipe {
 		return recipe{dir: ".", pkg: "./hub/cmd/capstan", ldflags: "-s -w"}
 	case Kustomize:
 		return recipe{dir: "e2e", pkg: "sigs.k8s.io/kustomize/kustomize/v5", ldflags: "-s -w"}
+	case NATSServer:
+		return recipe{dir: "e2e", pkg: "github.com/nats-io/nats-server/v2", ldflags: "-s -w"}
 	default:
 		panic(fmt.Sprintf("no such program: %q", p))
 	}

@@ -2,11 +2,14 @@ package swarm
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +24,9 @@ type HubConfig struct {
 	Program string   // capstan-hub
 	Dir     string   // the hub's data directory, and its log beside it
 	Args    []string // more flags
+	// Callers is how many administrators there are, each with a share of what the
+	// hub answers in a second; 0: the one that the hub makes.
+	Callers int
 }
 
 // Hub is a capstan-hub process with its own addresses, which stay when it is
@@ -31,9 +37,11 @@ type Hub struct {
 	Token  string // of an administrator
 	Client *client.Client
 
-	dir  string
-	spec process.Spec
-	proc *process.Process
+	dir     string
+	callers []*client.Client
+	asked   atomic.Int64
+	spec    process.Spec
+	proc    *process.Process
 }
 
 // NewHub chooses a hub's addresses on loopback. Nothing runs yet.
@@ -52,7 +60,39 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 		Args: append([]string{"--data-dir", cfg.Dir, "--listen", strings.TrimPrefix(h.URL, "http://"), "--nats-listen", h.NATS}, cfg.Args...),
 		Log:  cfg.Dir + ".log",
 	}
-	return h, os.MkdirAll(filepath.Dir(cfg.Dir), 0o755)
+	if err := os.MkdirAll(filepath.Dir(cfg.Dir), 0o755); err != nil {
+		return nil, err
+	}
+	return h, h.invite(cfg)
+}
+
+// invite makes the callers' tokens.
+func (h *Hub) invite(cfg HubConfig) error {
+	if cfg.Callers == 0 {
+		return nil
+	}
+	var lines strings.Builder
+	for i := range cfg.Callers {
+		token := rand.Text()
+		fmt.Fprintf(&lines, "caller-%d admin sha256:%x\n", i, sha256.Sum256([]byte(token)))
+		c, err := client.New(client.Config{URL: h.URL, Token: token})
+		if err != nil {
+			return err
+		}
+		h.Token, h.callers = token, append(h.callers, c)
+	}
+	file := cfg.Dir + ".tokens"
+	h.Client = h.callers[0]
+	h.spec.Args = append(h.spec.Args, "--token-file", file)
+	return os.WriteFile(file, []byte(lines.String()), 0o600)
+}
+
+// Caller is the client of one of the callers in turn.
+func (h *Hub) Caller() *client.Client {
+	if len(h.callers) == 0 {
+		return h.Client
+	}
+	return h.callers[int(h.asked.Add(1))%len(h.callers)]
 }
 
 const (
@@ -141,7 +181,7 @@ func Enrol(ctx context.Context, h *Hub, agents []*Agent) error {
 	g.SetLimit(atOnce)
 	for _, a := range agents {
 		g.Go(func() error {
-			grant, err := h.Client.Join(ctx, a.Name, 0)
+			grant, err := h.Caller().Join(ctx, a.Name, 0)
 			if err != nil {
 				return fmt.Errorf("join %s: %w", a.Name, err)
 			}

@@ -42,7 +42,7 @@ func measure(ctx context.Context, o options, program string, n int) (entry, erro
 		defer os.RemoveAll(d)
 		dir = d
 	}
-	hub, err := swarm.NewHub(swarm.HubConfig{Program: program, Dir: filepath.Join(dir, fmt.Sprintf("hub-%d", n))})
+	hub, err := swarm.NewHub(swarm.HubConfig{Program: program, Dir: filepath.Join(dir, fmt.Sprintf("hub-%d", n)), Callers: callers})
 	if err != nil {
 		return entry{}, err
 	}
@@ -71,6 +71,10 @@ func measure(ctx context.Context, o options, program string, n int) (entry, erro
 	}
 	return b.out, nil
 }
+
+// callers are the people, or programs, that ask at a time: one alone may ask no
+// more than fifty times a second.
+const callers = 500
 
 // people makes the agents, and their apps as they look when all is well.
 func (b *fleetBench) people(n int) {
@@ -195,7 +199,7 @@ func (b *fleetBench) label(ctx context.Context) error {
 	g.SetLimit(32)
 	for _, a := range b.agents {
 		g.Go(func() error {
-			_, err := b.hub.Client.LabelCluster(labelCtx, a.Name, map[string]string{"wave": value}, nil)
+			_, err := b.hub.Caller().LabelCluster(labelCtx, a.Name, map[string]string{"wave": value}, nil)
 			return err
 		})
 	}
