@@ -6,7 +6,7 @@ godebug default=go1.26
 
 require (
 	github.com/capstan-gitops/capstan v0.0.0-00010101000000-000000000000
-	github.com/rogpeppe/go-internal v1.14.1
+	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	go.etcd.io/etcd/server/v3 v3.7.3

@@ -149,6 +149,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer unlock()
+	if err := checkFinished(cfg.DataDir); err != nil {
+		return err
+	}
 	cfg.meters = metrics.New(cfg.Version)
 	b, err := broker.Open(cfg.counted(cfg.broker()))
 	if err != nil {
@@ -174,6 +177,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer meters.close()
+	room, err := openControl(cfg, b.Instance(), kept)
+	if err != nil {
+		return err
+	}
+	defer room.close()
 	if err := b.Serve(spokes); err != nil {
 		return err
 	}
@@ -186,8 +194,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { return d.Run(keep) })
-	g.Go(func() error { defer stop(); defer meters.close(); return front.serve(ctx) })
+	g.Go(func() error { defer stop(); defer meters.close(); defer room.close(); return front.serve(ctx) })
 	g.Go(meters.serve)
+	g.Go(room.serve)
 	g.Go(func() error { runNotifications(ctx, cfg, told, d, kept, front.url); return nil })
 	g.Go(func() error { background(ctx, cfg, b, kept, d.Tend); return nil })
 	err = g.Wait()

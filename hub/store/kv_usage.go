@@ -32,5 +32,10 @@ func (s *KV) Usage(ctx context.Context) ([]Usage, error) {
 			return out, err
 		}
 	}
-	return out, add(logStream, s.log.stream)
+	for _, l := range []*kvLog{s.log, s.changes} {
+		if err := add(l.name, l.stream); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
