@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -37,12 +38,36 @@ type clusterConfig struct {
 }
 
 type sourceConfig struct {
-	URL          string `json:"url"`
-	Branch       string `json:"branch"`
-	Path         string `json:"path"`
-	PollInterval string `json:"pollInterval"`
-	UsernameFile string `json:"usernameFile,omitempty"`
-	PasswordFile string `json:"passwordFile,omitempty"`
+	URL          string     `json:"url"`
+	Mirrors      []string   `json:"mirrors,omitempty"`
+	Branch       string     `json:"branch,omitempty"`
+	Ref          *refConfig `json:"ref,omitempty"`
+	Path         string     `json:"path"`
+	PollInterval string     `json:"pollInterval"`
+
+	UsernameFile           string `json:"usernameFile,omitempty"`
+	PasswordFile           string `json:"passwordFile,omitempty"`
+	TokenFile              string `json:"tokenFile,omitempty"`
+	CAFile                 string `json:"caFile,omitempty"`
+	CertFile               string `json:"certFile,omitempty"`
+	KeyFile                string `json:"keyFile,omitempty"`
+	IdentityFile           string `json:"identityFile,omitempty"`
+	IdentityPassphraseFile string `json:"identityPassphraseFile,omitempty"`
+	KnownHostsFile         string `json:"knownHostsFile,omitempty"`
+
+	Verify *verifyConfig `json:"verify,omitempty"`
+}
+
+type refConfig struct {
+	Tag    string `json:"tag,omitempty"`
+	Semver string `json:"semver,omitempty"`
+	Commit string `json:"commit,omitempty"`
+}
+
+type verifyConfig struct {
+	OpenPGPKeysFile    string `json:"openpgpKeysFile,omitempty"`
+	AllowedSignersFile string `json:"allowedSignersFile,omitempty"`
+	Mode               string `json:"mode,omitempty"`
 }
 
 type hubConfig struct {
@@ -66,12 +91,13 @@ type appsConfig struct {
 
 // install is everything that makes a cluster a spoke.
 type install struct {
-	mode               manifests.Mode
-	image              string // empty: as in the manifests
-	config             agentConfig
-	allowedSigners     string
-	token              string
-	username, password string
+	mode           manifests.Mode
+	image          string // empty: as in the manifests
+	config         agentConfig
+	allowedSigners string
+	token          string
+	trusted        map[string]string // files beside agent.yaml
+	secrets        map[string]string // files of the repository's Secret
 }
 
 type object = map[string]any
@@ -90,12 +116,13 @@ func (in install) render() ([]byte, error) {
 	if in.allowedSigners != "" {
 		data[allowedSignersKey] = in.allowedSigners
 	}
+	maps.Copy(data, in.trusted)
 	own := []object{
 		named("ConfigMap", agentName, "data", data),
 		named("Secret", "capstan-join", "stringData", map[string]string{"token": in.token}),
 	}
-	if in.username != "" {
-		own = append(own, named("Secret", "capstan-git", "stringData", map[string]string{"username": in.username, "password": in.password}))
+	if len(in.secrets) > 0 {
+		own = append(own, named("Secret", "capstan-git", "stringData", in.secrets))
 	}
 	sum := sha256.Sum256([]byte(data["agent.yaml"] + "\x00" + in.allowedSigners))
 

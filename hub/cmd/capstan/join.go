@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -18,16 +16,15 @@ import (
 )
 
 type joinFlags struct {
-	labels                     []string
-	assignable                 []string
-	repo, branch, path         string
-	usernameFile, passwordFile string
-	requireApproval            bool
-	approvers                  []string
-	quorum                     int
-	allowedSigners             string
-	mode, image                string
-	poll, ttl                  time.Duration
+	joinSource
+	labels          []string
+	assignable      []string
+	requireApproval bool
+	approvers       []string
+	quorum          int
+	allowedSigners  string
+	mode, image     string
+	ttl             time.Duration
 }
 
 func newJoin(s *shell) *cobra.Command {
@@ -46,7 +43,11 @@ as a secret.`,
 
   capstan join prod --label env=prod --repo https://git.example.com/fleet.git --path clusters/fleet \
     --git-username-file user --git-password-file token \
-    --require-approval --approver alice@example.com --allowed-signers allowed_signers | kubectl --context prod apply -f -`,
+    --require-approval --approver alice@example.com --allowed-signers allowed_signers | kubectl --context prod apply -f -
+
+  capstan join edge --repo ssh://git@git.example.com/fleet.git --path clusters/fleet --semver '>=1.2.0 <2.0.0' \
+    --identity-file ./deploy-key --known-hosts ./known_hosts --mirror https://mirror.local/fleet.git \
+    --verify-allowed-signers ./release_signers --verify-mode tag | kubectl --context edge apply -f -`,
 		Args: exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return s.join(c.Context(), args[0], f)
@@ -60,18 +61,13 @@ func (f *joinFlags) addFlags(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringArrayVar(&f.labels, "label", nil, "label KEY=VALUE that the cluster declares; can't be changed at the hub (repeatable)")
 	flags.StringSliceVar(&f.assignable, "assignable", nil, "label key that may be assigned at the hub (repeatable)")
-	flags.StringVar(&f.repo, "repo", "", "URL of the Git repository (required)")
-	flags.StringVar(&f.branch, "branch", "main", "branch to follow")
-	flags.StringVar(&f.path, "path", "", "directory with the cluster's Apps (required)")
-	flags.StringVar(&f.usernameFile, "git-username-file", "", "file with the user name for the repository")
-	flags.StringVar(&f.passwordFile, "git-password-file", "", "file with the password or token for the repository")
+	f.joinSource.addFlags(flags)
 	flags.BoolVar(&f.requireApproval, "require-approval", false, "let nothing change there without an approval")
 	flags.StringArrayVar(&f.approvers, "approver", nil, "who may approve, by a name of the allowed signers (repeatable)")
 	flags.IntVar(&f.quorum, "quorum", 1, "how many of them must")
 	flags.StringVar(&f.allowedSigners, "allowed-signers", "", "file with the approvers' SSH public keys (allowed_signers format)")
 	flags.StringVar(&f.mode, "mode", string(manifests.Deployment), "deployment, or daemonset for control-plane and edge nodes")
 	flags.StringVar(&f.image, "image", "", "image of the agent")
-	flags.DurationVar(&f.poll, "poll", time.Minute, "time between looks at the repository")
 	flags.DurationVar(&f.ttl, "ttl", time.Hour, "how long the token can be used")
 	// Fails only for a flag that does not exist.
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(
@@ -110,7 +106,7 @@ func (s *shell) join(ctx context.Context, name string, f joinFlags) error {
 }
 
 func (f *joinFlags) install(name string) (install, error) {
-	in := install{mode: manifests.Mode(f.mode), image: f.image}
+	in := install{mode: manifests.Mode(f.mode), image: f.image, trusted: map[string]string{}, secrets: map[string]string{}}
 	if err := fleet.ValidateName("cluster", name); err != nil {
 		return in, usageError{err}
 	}
@@ -118,18 +114,15 @@ func (f *joinFlags) install(name string) (install, error) {
 	if err != nil {
 		return in, err
 	}
-	if err := f.checkSource(); err != nil {
-		return in, err
-	}
 	in.config = agentConfig{
 		Cluster: clusterConfig{Name: name, Labels: declared, AssignableLabels: f.assignable},
-		Source: sourceConfig{
-			URL: f.repo, Branch: f.branch, Path: path.Clean(f.path), PollInterval: shortDuration(f.poll),
-		},
 		Hub:       hubConfig{TokenFile: "/etc/capstan/join/token"},
 		Namespace: namespace,
 	}
-	if err := f.readCredentials(&in); err != nil {
+	if f.ttl <= 0 {
+		return in, usage("give a time like 1h", "--ttl must be more than nothing")
+	}
+	if err := f.addSource(&in); err != nil {
 		return in, err
 	}
 	return in, f.addApproval(&in)
@@ -153,53 +146,6 @@ func (f *joinFlags) declared() (map[string]string, error) {
 		}
 	}
 	return declared, nil
-}
-
-func (f *joinFlags) checkSource() error {
-	if f.repo == "" || f.path == "" {
-		return usage("say what the cluster pulls: --repo URL --path DIRECTORY", "--repo and --path are needed")
-	}
-	u, err := url.Parse(f.repo)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return usage("give it like https://git.example.com/fleet.git", "--repo is not an http or https URL")
-	}
-	if u.User != nil {
-		return usage("put them into files: --git-username-file and --git-password-file", "--repo has credentials in it")
-	}
-	if clean := path.Clean(f.path); path.IsAbs(f.path) || clean == ".." || strings.HasPrefix(clean, "../") {
-		return usage("name a directory inside of the repository", "--path %q leaves the repository", f.path)
-	}
-	if f.branch == "" {
-		return usage("name a branch", "--branch is empty")
-	}
-	if f.poll < time.Second || f.ttl <= 0 {
-		return usage("give times like 60s and 1h", "--poll must be at least 1s, and --ttl more than nothing")
-	}
-	return nil
-}
-
-func (f *joinFlags) readCredentials(in *install) error {
-	if (f.usernameFile == "") != (f.passwordFile == "") {
-		return usage("give both, or none", "--git-username-file and --git-password-file belong together")
-	}
-	if f.usernameFile == "" {
-		return nil
-	}
-	for _, part := range []struct {
-		file string
-		into *string
-	}{{f.usernameFile, &in.username}, {f.passwordFile, &in.password}} {
-		data, err := os.ReadFile(part.file)
-		if err != nil {
-			return err
-		}
-		if *part.into = strings.TrimSpace(string(data)); *part.into == "" {
-			return fmt.Errorf("%s is empty", part.file)
-		}
-	}
-	in.config.Source.UsernameFile = "/etc/capstan/git/username"
-	in.config.Source.PasswordFile = "/etc/capstan/git/password"
-	return nil
 }
 
 func (f *joinFlags) addApproval(in *install) error {
