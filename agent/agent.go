@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/charts"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
@@ -109,7 +110,11 @@ func (a *agent) work(ctx context.Context) (err error) {
 	if err := a.learnCluster(ctx); err != nil {
 		return err
 	}
-	renderer, err := render.New(render.Config{MemoryLimit: a.cfg.Render.MemoryMiB << 20, Timeout: a.cfg.Render.Timeout.Duration, Log: a.log})
+	kept, err := charts.New(charts.Config{Entries: a.cfg.Charts})
+	if err != nil {
+		return err
+	}
+	renderer, err := render.New(render.Config{MemoryLimit: a.cfg.Render.MemoryMiB << 20, Timeout: a.cfg.Render.Timeout.Duration, Log: a.log, Charts: kept})
 	if err != nil {
 		return err
 	}

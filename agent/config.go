@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/capstan-gitops/capstan/agent/charts"
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -30,6 +31,9 @@ type Config struct {
 	Prune        PruneConfig        `json:"prune,omitzero"`
 	Render       RenderConfig       `json:"render,omitzero"`
 	Images       images.Config      `json:"images,omitzero"`
+
+	// Charts are the places charts may come from; none: any, over TLS.
+	Charts []charts.Entry `json:"charts,omitempty"`
 
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
@@ -152,6 +156,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if _, err := images.New(c.Images); err != nil {
+		return err
+	}
+	if _, err := charts.New(charts.Config{Entries: c.Charts}); err != nil {
 		return err
 	}
 	if c.Listen != "" {

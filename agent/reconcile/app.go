@@ -115,11 +115,17 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if waiting && !e.mayPass(v) {
 		return nil
 	}
-	rendered, err := e.render(ctx, e.request(v, helm))
+	access, err := e.chartAccess(ctx, v.want.app)
+	if err != nil {
+		e.trouble(v.name, problem{reason: "ChartUnavailable", message: oneLine(err), hint: hint(err), unknown: true})
+		return err
+	}
+	rendered, err := e.render(ctx, e.request(v, helm, access))
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
 	e.log.Debug("rendered", "app", v.name.String(), "objects", len(rendered.Objects))
+	e.chartsMoved(v.name, v.kept.Reads, rendered.Reads)
 	objects, err := e.parts.Cluster.Scope(rendered.Objects, v.want.app.Spec.TargetNamespace)
 	if err == nil {
 		err = e.claim(v.name, objects)
@@ -189,6 +195,10 @@ func (e *Engine) asApplied(ctx context.Context, v view) error {
 }
 
 func (e *Engine) renderFailed(name fleet.AppName, spec string, err error) error {
+	if away, ok := errors.AsType[*unit.ChartError](err); ok { // not the repository's fault: tried again
+		e.trouble(name, problem{reason: "ChartUnavailable", message: oneLine(away), hint: away.Hint, unknown: true})
+		return err
+	}
 	var bad *unit.RenderError
 	if !errors.As(err, &bad) {
 		return fmt.Errorf("render: %w", err)

@@ -120,7 +120,7 @@ type Config struct {
 	AgentVersion      string
 	KubernetesVersion string
 	ValuesPoll        time.Duration // how often charts' values in the cluster are read; 0: every minute
-	Workers           int // apps worked on at once
+	Workers           int           // apps worked on at once
 }
 
 // Parts are the rooms the engine works with.

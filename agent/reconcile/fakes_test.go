@@ -33,6 +33,9 @@ type repository struct {
 	notice  string
 	renders []string
 	chosen  map[string]*unit.Directory // by path, at the last render
+
+	chartAway bool   // charts can't be fetched
+	access    string // the user that the last one was fetched as
 }
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
@@ -67,6 +70,15 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 		read = unit.Read{Kind: unit.ReadMissing}
 	}
 	reads := unit.ReadSet{Paths: map[string]unit.Read{q.Path: read}, Renderer: "test", Values: q.Facts.Values}
+	if q.Helm != nil && q.Helm.Chart != nil {
+		r.mu.Lock()
+		away := r.chartAway
+		r.access = q.Access.Username
+		r.mu.Unlock()
+		if away {
+			return unit.Rendered{}, &unit.ChartError{Message: q.Helm.Chart.Name + " " + q.Helm.Chart.Version + ": no answer"}
+		}
+	}
 	if q.Helm != nil {
 		reads.Kubernetes = q.Facts.Kubernetes
 		text = helmText(q)

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,11 +21,11 @@ import (
 )
 
 // request is what to render for an app, with what the App's namespace adds to it.
-func (e *Engine) request(v view, helm *unit.Helm) unit.RenderRequest {
+func (e *Engine) request(v view, helm *unit.Helm, access unit.ChartAccess) unit.RenderRequest {
 	spec := v.want.app.Spec
 	return unit.RenderRequest{
 		Snapshot: *v.snapshot, Path: spec.Source.Path, Facts: v.facts, Directory: directoryOf(spec.Source),
-		Release: unit.Release{Name: v.name.Name, Namespace: spec.TargetNamespace}, Helm: helm,
+		Release: unit.Release{Name: v.name.Name, Namespace: spec.TargetNamespace}, Helm: helm, Access: access,
 	}
 }
 
@@ -41,6 +42,9 @@ func (e *Engine) helmOf(ctx context.Context, app *v1alpha1.App) (*unit.Helm, err
 	if s.Values != nil {
 		h.Values = s.Values.Raw
 	}
+	if c := s.Chart; c != nil {
+		h.Chart = &unit.Chart{Repository: c.Repository, Name: c.Name, Version: c.Version, Digest: c.Digest}
+	}
 	for i, from := range s.ValuesFrom {
 		doc, found, err := e.valuesFrom(ctx, app.Namespace, from)
 		if err != nil {
@@ -54,12 +58,11 @@ func (e *Engine) helmOf(ctx context.Context, app *v1alpha1.App) (*unit.Helm, err
 }
 
 // valuesFrom reads one ConfigMap's or Secret's values. The agent's own Secrets
-// are out of reach: who writes to Git could otherwise have them shown.
+// are out of reach: whoever writes to Git could otherwise have them shown.
 func (e *Engine) valuesFrom(ctx context.Context, namespace string, r v1alpha1.AppValuesReference) (unit.ValuesDocument, bool, error) {
 	ref := fleet.ObjectRef{Version: "v1", Kind: r.Kind, Namespace: namespace, Name: r.Name}
-	if r.Kind == "Secret" && namespace == e.cfg.Namespace {
-		return unit.ValuesDocument{}, false, fleet.WithHint(fleet.Invalid("%s: Secrets of the agent's own namespace are not read", ref),
-			"put the App and the Secret into another namespace")
+	if err := e.notOwn(ref); err != nil {
+		return unit.ValuesDocument{}, false, err
 	}
 	live, err := e.parts.Cluster.Get(ctx, ref)
 	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
@@ -68,7 +71,7 @@ func (e *Engine) valuesFrom(ctx context.Context, namespace string, r v1alpha1.Ap
 	var content []byte
 	found := false
 	if live != nil {
-		content, found, err = valueAt(live, r)
+		content, found, err = valueAt(live, r.Kind, r.Key)
 	}
 	switch {
 	case err != nil && !errors.Is(err, fleet.ErrNotFound):
@@ -83,12 +86,62 @@ func (e *Engine) valuesFrom(ctx context.Context, namespace string, r v1alpha1.Ap
 	return unit.ValuesDocument{}, false, fleet.WithHint(fleet.NotFound("%s has no key %s", ref, r.Key), "add the key, or make the reference optional")
 }
 
-func valueAt(live *unstructured.Unstructured, r v1alpha1.AppValuesReference) ([]byte, bool, error) {
-	text, found, err := unstructured.NestedString(live.Object, "data", r.Key)
+// ownSecrets is how the names of the agent's own Secrets begin, in its namespace.
+const ownSecrets = "capstan-"
+
+func (e *Engine) notOwn(ref fleet.ObjectRef) error {
+	if ref.Kind != "Secret" || ref.Namespace != e.cfg.Namespace || !strings.HasPrefix(ref.Name, ownSecrets) {
+		return nil
+	}
+	return fleet.WithHint(fleet.Forbidden("%s is the agent's own, and not for Apps", ref), "give the Secret another name, or put it and the App into another namespace")
+}
+
+// chartAccess reads what the place of an App's chart asks for. It is read where
+// a render needs it, so it may rotate.
+func (e *Engine) chartAccess(ctx context.Context, app *v1alpha1.App) (unit.ChartAccess, error) {
+	h := app.Spec.Source.Helm
+	if h == nil || h.Chart == nil || h.Chart.SecretRef == nil {
+		return unit.ChartAccess{}, nil
+	}
+	ref := fleet.ObjectRef{Version: "v1", Kind: "Secret", Namespace: app.Namespace, Name: h.Chart.SecretRef.Name}
+	if err := e.notOwn(ref); err != nil {
+		return unit.ChartAccess{}, err
+	}
+	live, err := e.parts.Cluster.Get(ctx, ref)
+	if errors.Is(err, fleet.ErrNotFound) {
+		err = fleet.WithHint(fleet.NotFound("%s is not there", ref), fmt.Sprintf("make it with: kubectl -n %s create secret generic %s --from-literal=username=... --from-literal=password=...", ref.Namespace, ref.Name))
+	}
+	if err != nil {
+		return unit.ChartAccess{}, fmt.Errorf("spec.source.helm.chart.secretRef: %w", err)
+	}
+	var access unit.ChartAccess
+	for key, value := range map[string]*string{"username": &access.Username, "password": &access.Password} {
+		b, _, err := valueAt(live, "Secret", key)
+		if err != nil {
+			return unit.ChartAccess{}, err
+		}
+		*value = strings.TrimRight(string(b), "\r\n")
+	}
+	access.CA, _, err = valueAt(live, "Secret", "ca.crt")
+	return access, err
+}
+
+// chartsMoved notes that a version of a chart has another archive than the one
+// that is applied was rendered from.
+func (e *Engine) chartsMoved(name fleet.AppName, was, now unit.ReadSet) {
+	for chart, digest := range now.Charts {
+		if before, ok := was.Charts[chart]; ok && before != digest {
+			e.parts.Record.Event(name, true, "ChartReplaced", fmt.Sprintf("chart %s is another archive than before: %s, then %s", chart, before, digest))
+		}
+	}
+}
+
+func valueAt(live *unstructured.Unstructured, kind, key string) ([]byte, bool, error) {
+	text, found, err := unstructured.NestedString(live.Object, "data", key)
 	if err != nil || !found {
 		return nil, false, err
 	}
-	if r.Kind != "Secret" {
+	if kind != "Secret" {
 		return []byte(text), true, nil
 	}
 	content, err := base64.StdEncoding.DecodeString(text)

@@ -61,10 +61,41 @@ func TestAChartIsRenderedAnewWhenItsValuesInTheClusterMove(t *testing.T) {
 	}
 }
 
-func TestTheAgentsOwnSecretsAreNoValues(t *testing.T) {
-	s := newSpoke(t, map[string]string{"root": fmt.Sprintf(chartApp, "Secret"), "web": "chart"}, nil)
-	s.cluster.edit(inAgentsNamespace("Secret", "settings"), `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"settings","namespace":"capstan-system"},"data":{"values.yaml":"eDogMQ=="}}`)
-	if got := s.because("web", "ValuesUnavailable"); !strings.Contains(got.Message, "Secrets of the agent's own namespace are not read") {
+func TestTheAgentsOwnSecretsAreNotForApps(t *testing.T) {
+	root := strings.ReplaceAll(fmt.Sprintf(chartApp, "Secret"), "name: settings", "name: capstan-keys")
+	root += "\n---\n" + strings.NewReplacer("name: web", "name: db", "path: web", "path: web, helm: {chart: {repository: 'https://x.example', name: x, version: 1.0.0, secretRef: {name: capstan-git}}}").Replace(rootOf("web"))
+	s := newSpoke(t, map[string]string{"root": root, "web": "chart"}, nil)
+	for _, name := range []string{"capstan-keys", "capstan-git"} {
+		s.cluster.edit(inAgentsNamespace("Secret", name), `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x","namespace":"capstan-system"},"data":{"values.yaml":"eDogMQ==","username":"eA=="}}`)
+	}
+	for name, reason := range map[string]string{"web": "ValuesUnavailable", "db": "ChartUnavailable"} {
+		if got := s.because(name, reason); !strings.Contains(got.Message, "is the agent's own, and not for Apps") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// What can't be fetched is told, tried again by itself, and then applied.
+func TestAChartThatCantBeFetchedIsTriedAgain(t *testing.T) {
+	const root = "apiVersion: capstan.dev/v1alpha1\nkind: App\nmetadata: {name: web, namespace: capstan-system}\nspec: {targetNamespace: shop, source: {path: web, helm: {chart: {repository: 'https://charts.example', name: x, version: 1.0.0, secretRef: {name: registry}}}}}\n"
+	s := newSpoke(t, map[string]string{"root": root, "web": "chart"}, nil)
+	s.repo.mu.Lock()
+	s.repo.chartAway = true
+	s.repo.mu.Unlock()
+	if got := s.because("web", "ChartUnavailable"); !strings.Contains(got.Message, "Secret capstan-system/registry is not there") {
 		t.Errorf("%+v", got)
+	}
+	s.cluster.edit(inAgentsNamespace("Secret", "registry"), `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"registry","namespace":"capstan-system"},"data":{"username":"bWU=","password":"c2VjcmV0Cg=="}}`)
+	s.until("web", "the chart is away", func(a fleet.AppStatus) bool {
+		return a.Reason == "ChartUnavailable" && a.Message == "x 1.0.0: no answer" && a.Sync == fleet.SyncUnknown
+	})
+	s.repo.mu.Lock()
+	s.repo.chartAway = false
+	s.repo.mu.Unlock()
+	s.synced("web")
+	s.repo.mu.Lock()
+	defer s.repo.mu.Unlock()
+	if s.repo.access != "me" {
+		t.Errorf("fetched as %q", s.repo.access)
 	}
 }

@@ -99,17 +99,20 @@ var (
 )
 
 // render runs one job. Afterwards p.spent tells whether the worker is done for.
-func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (unit.Rendered, error) {
+func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, charts Charts) (unit.Rendered, error) {
+	s := server{tree: q.Snapshot.Tree, charts: charts, access: q.Access}
+	if q.Helm != nil && q.Helm.Chart != nil {
+		s.repository = q.Helm.Chart.Repository
+	}
 	var verdict atomic.Pointer[error]
 	stop, watching := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watching)
-		if err := p.watch(ctx, l, stop); err != nil {
+		if err := p.watch(ctx, l, &s, stop); err != nil {
 			verdict.Store(&err)
 			p.kill()
 		}
 	}()
-	s := server{tree: q.Snapshot.Tree}
 	o, err := p.converse(ctx, &s, pipe.Job{Root: q.Snapshot.Root, Path: q.Path, Facts: q.Facts, Directory: q.Directory, Release: q.Release, Helm: q.Helm})
 	close(stop)
 	<-watching
@@ -129,8 +132,14 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (u
 	case verdict.Load() != nil:
 		p.spent = true // killed after it had answered
 	}
+	if bad, ok := errors.AsType[*unit.ChartError](s.err); ok {
+		return unit.Rendered{}, bad
+	}
 	if s.err != nil {
 		return unit.Rendered{}, fmt.Errorf("read %s at %.12s: %w", q.Path, q.Snapshot.Commit, s.err)
+	}
+	if f := o.Failure; f != nil && f.Again {
+		return unit.Rendered{}, &unit.ChartError{Message: f.Message, Hint: f.Hint}
 	}
 	if f := o.Failure; f != nil {
 		return unit.Rendered{}, &unit.RenderError{File: f.File, Line: f.Line, Message: f.Message, Hint: f.Hint, Reads: o.Reads}
@@ -139,7 +148,9 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits) (u
 }
 
 // watch returns why the worker must go, or nil when the render is over.
-func (p *process) watch(ctx context.Context, l limits, stop <-chan struct{}) error {
+// What it waits for others is not its own time.
+func (p *process) watch(ctx context.Context, l limits, s *server, stop <-chan struct{}) error {
+	var granted time.Duration
 	deadline := time.NewTimer(l.timeout)
 	defer deadline.Stop()
 	look := time.NewTicker(20 * time.Millisecond)
@@ -151,7 +162,12 @@ func (p *process) watch(ctx context.Context, l limits, stop <-chan struct{}) err
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-deadline.C:
-			return errTimeout
+			more := s.away() - granted
+			if more <= 0 {
+				return errTimeout
+			}
+			granted += more
+			deadline.Reset(more)
 		case <-look.C:
 			rss := residentSet(p.cmd.Process.Pid)
 			p.peak = max(p.peak, rss)

@@ -24,6 +24,15 @@ type Config struct {
 	IdleAfter   time.Duration // a worker without work is ended; 0: after 5 seconds
 	Workers     int           // at the same time; 0: one
 	Log         *slog.Logger  // nil: none
+	Charts      Charts        // nil: charts are rendered from the repository alone
+}
+
+// Charts fetches what a render needs of a place where charts are kept. What it
+// gives is not looked at in this process.
+type Charts interface {
+	// Fetch gets one thing. repository is the place that the App itself names, or
+	// "", and access is for that place alone. The error is a *unit.ChartError.
+	Fetch(ctx context.Context, f unit.ChartFile, repository string, access unit.ChartAccess) ([]byte, error)
 }
 
 func (c *Config) setDefaults() error {
@@ -164,7 +173,7 @@ func (r *Renderer) tryAt(ctx context.Context, p *place, q unit.RenderRequest) (u
 		}
 		p.worker = w
 	}
-	rendered, err := p.worker.render(ctx, q, limits{memory: r.cfg.MemoryLimit, timeout: r.cfg.Timeout})
+	rendered, err := p.worker.render(ctx, q, limits{memory: r.cfg.MemoryLimit, timeout: r.cfg.Timeout}, r.cfg.Charts)
 	r.sawPeak(p.worker.peak)
 	if p.worker.spent {
 		p.worker.end()

@@ -3,6 +3,8 @@ package render
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -15,6 +17,7 @@ const (
 	maxObjects     = 100_000
 	maxServed      = 128 << 20
 	maxDirectory   = 100_000 // entries
+	maxChartFiles  = 64      // that are fetched
 	entryOverheads = 32
 )
 
@@ -23,7 +26,36 @@ type server struct {
 	tree    unit.Tree
 	objects int
 	bytes   int64
-	err     error // why an object could not be had
+	err     error // why something could not be had
+
+	charts     Charts
+	repository string // of the App's own chart
+	access     unit.ChartAccess
+	fetches    int
+
+	clock   sync.Mutex
+	fetched time.Duration // spent on fetching
+	since   time.Time     // when the fetch at work began; zero: none is
+}
+
+// away is how long a render waited for charts so far.
+func (s *server) away() time.Duration {
+	s.clock.Lock()
+	defer s.clock.Unlock()
+	if s.since.IsZero() {
+		return s.fetched
+	}
+	return s.fetched + time.Since(s.since)
+}
+
+func (s *server) fetching(on bool) {
+	s.clock.Lock()
+	defer s.clock.Unlock()
+	if on {
+		s.since = time.Now()
+		return
+	}
+	s.fetched, s.since = s.fetched+time.Since(s.since), time.Time{}
 }
 
 // converse sends a job and answers questions until there is an outcome.
@@ -42,6 +74,8 @@ func (p *process) converse(ctx context.Context, s *server, j pipe.Job) (pipe.Out
 			answer, err = s.entries(ctx, b)
 		case pipe.KindAskBlob:
 			answer, err = s.blob(ctx, b)
+		case pipe.KindAskChart:
+			answer, err = s.chart(ctx, b)
 		case pipe.KindOutcome:
 			return pipe.DecodeOutcome(b)
 		default:
@@ -95,6 +129,27 @@ func (s *server) blob(ctx context.Context, question []byte) ([]byte, error) {
 	}
 	if !s.afford(int64(len(b))) {
 		return pipe.Refusal(pipe.StatusBudget), nil
+	}
+	return pipe.EncodeBlob(b), nil
+}
+
+// chart passes on what was fetched, unread: it came from strangers.
+func (s *server) chart(ctx context.Context, question []byte) ([]byte, error) {
+	q, err := pipe.DecodeAskChart(question)
+	if err != nil {
+		return nil, err
+	}
+	if s.fetches++; s.fetches > maxChartFiles {
+		return pipe.Refusal(pipe.StatusBudget), nil
+	}
+	if s.charts == nil {
+		return s.failed(&unit.ChartError{Message: "charts of other places are not fetched here", Hint: "commit the chart to the repository"}), nil
+	}
+	s.fetching(true)
+	b, err := s.charts.Fetch(ctx, q.File, s.repository, s.access)
+	s.fetching(false)
+	if err != nil {
+		return s.failed(err), nil
 	}
 	return pipe.EncodeBlob(b), nil
 }

@@ -43,3 +43,36 @@ type Chart struct {
 }
 
 func (c Chart) String() string { return c.Name + " " + c.Version + " of " + c.Repository }
+
+// ChartFile is something that a render needs of a place where charts are kept.
+type ChartFile struct {
+	Repository string // as in Chart
+	Kind       ChartFileKind
+	Name       string // the chart's, in a registry
+	Ref        string // an archive's URL, a manifest's tag, a layer's digest
+	Digest     string // sha256:<hex> that an archive must have; "": not known
+}
+
+// ChartFileKind says what a ChartFile is.
+type ChartFileKind uint8
+
+// A chart repository has an index and archives; a registry has manifests and layers.
+const (
+	ChartIndex ChartFileKind = iota
+	ChartArchive
+	ChartManifest
+	ChartLayer
+)
+
+// ChartAccess is what the place of an App's own chart asks for. It is for that
+// place alone.
+type ChartAccess struct {
+	Username, Password string
+	CA                 []byte // PEM, to trust besides the system's
+}
+
+// ChartError says that a chart can't be had now. Nothing is wrong with the
+// repository: it is worth another try without a commit.
+type ChartError struct{ Message, Hint string }
+
+func (e *ChartError) Error() string { return e.Message }

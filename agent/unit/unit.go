@@ -114,8 +114,9 @@ type RenderRequest struct {
 	// Directory says that the path is a directory of plain manifests, and which of
 	// them count. nil: what is in the path decides.
 	Directory *Directory
-	Release   Release // for charts
-	Helm      *Helm   // the path is a chart; nil: what is in the path decides
+	Release   Release     // for charts
+	Helm      *Helm       // the path is a chart; nil: what is in the path decides
+	Access    ChartAccess // for Helm.Chart's place
 }
 
 // Directory chooses among the manifests of a directory.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/capstan-gitops/capstan/agent/charts"
 	"github.com/capstan-gitops/capstan/agent/render"
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -87,7 +88,11 @@ func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	renderer, err := render.New(render.Config{})
+	kept, err := charts.New(charts.Config{})
+	if err != nil {
+		return err
+	}
+	renderer, err := render.New(render.Config{Charts: kept})
 	if err != nil {
 		return err
 	}
@@ -97,6 +102,9 @@ func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	})
 	if bad := (*unit.RenderError)(nil); errors.As(err, &bad) {
 		return fleet.WithHint(err, bad.Hint)
+	}
+	if away := (*unit.ChartError)(nil); errors.As(err, &away) {
+		return fleet.WithHint(err, away.Hint)
 	}
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -16,10 +17,12 @@ type chartOptions struct {
 	values, apiVersions    []string
 	kubeVersion, hooks     string
 	skipCRDs               bool
+
+	chart v1alpha1.AppChart
 }
 
 // chartFlags are those that make a path a chart.
-var chartFlags = []string{"values", "hooks", "skip-crds", "api-version", "release-name"}
+var chartFlags = []string{"values", "hooks", "skip-crds", "api-version", "release-name", "chart", "chart-repo", "chart-version"}
 
 func (o *chartOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -29,6 +32,9 @@ func (o *chartOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&o.apiVersions, "api-version", nil, "API version that a chart may count on besides Kubernetes' own; may be repeated")
 	f.StringVar(&o.kubeVersion, "kube-version", "", "version of Kubernetes that a chart is told (default: v1.37.0; an agent takes its cluster's)")
 	f.StringVar(&o.hooks, "hooks", "", "what becomes of a chart's hooks: Ignore or Apply (default: they are an error)")
+	f.StringVar(&o.chart.Name, "chart", "", "name of a chart that is kept elsewhere; the path is where its values files are then")
+	f.StringVar(&o.chart.Repository, "chart-repo", "", "chart repository (https://...) or place in a registry (oci://...) of --chart")
+	f.StringVar(&o.chart.Version, "chart-version", "", "one exact version of --chart")
 	f.BoolVar(&o.skipCRDs, "skip-crds", false, "leave a chart's crds directory out")
 }
 
@@ -45,6 +51,12 @@ func (o *chartOptions) helm(cmd *cobra.Command, dir string) (unit.Release, *unit
 	h := &unit.Helm{ReleaseName: o.releaseName, SkipCRDs: o.skipCRDs, Hooks: unit.Hooks(o.hooks), APIVersions: o.apiVersions}
 	if h.Hooks != unit.HooksRefuse && h.Hooks != unit.HooksIgnore && h.Hooks != unit.HooksApply {
 		return release, nil, fleet.WithHint(fleet.Invalid("--hooks %q is not known", o.hooks), "Ignore leaves hooks out; Apply makes them objects like the others")
+	}
+	if o.chart != (v1alpha1.AppChart{}) {
+		if err := o.chart.Validate("--chart"); err != nil {
+			return release, nil, fleet.WithHint(err, "--chart, --chart-repo and --chart-version belong together: "+fleet.Hint(err))
+		}
+		h.Chart = &unit.Chart{Repository: o.chart.Repository, Name: o.chart.Name, Version: o.chart.Version}
 	}
 	for _, file := range o.values {
 		content, err := os.ReadFile(file)

@@ -13,13 +13,14 @@ type Kind byte
 
 // Who sends each, and what it holds.
 const (
-	KindSetup   Kind = iota + 1 // parent: limits, once
-	KindHello                   // worker: what it is confined by, once
-	KindJob                     // parent: render this
-	KindAskTree                 // worker: a directory's hash
-	KindAskBlob                 // worker: a file's hash, and the most it takes
-	KindAnswer                  // parent: what was asked for
-	KindOutcome                 // worker: objects, or what is wrong
+	KindSetup    Kind = iota + 1 // parent: limits, once
+	KindHello                    // worker: what it is confined by, once
+	KindJob                      // parent: render this
+	KindAskTree                  // worker: a directory's hash
+	KindAskBlob                  // worker: a file's hash, and the most it takes
+	KindAnswer                   // parent: what was asked for
+	KindOutcome                  // worker: objects, or what is wrong
+	KindAskChart                 // worker: something of a place where charts are kept
 )
 
 // maxFrame bounds a frame, and so what one side can make the other keep.

@@ -107,6 +107,8 @@ type Outcome struct {
 type Failure struct {
 	File, Message, Hint string
 	Line                int // 0: not known
+	// Again: it may go well without a change to anything that was read.
+	Again bool
 }
 
 // Encode writes the frame's body.
@@ -120,6 +122,7 @@ func (o Outcome) Encode() []byte {
 		e.uint(uint64(f.Line))
 		e.string(f.Message)
 		e.string(f.Hint)
+		e.bool(f.Again)
 		return e.b
 	}
 	e.uint(0)
@@ -143,7 +146,7 @@ func DecodeOutcome(b []byte) (Outcome, error) {
 	o := Outcome{Path: d.string(), Reads: d.reads()}
 	if d.uint() == 1 {
 		f := &Failure{File: d.string(), Line: int(d.uint() & 0x7fffffff)}
-		f.Message, f.Hint = d.string(), d.string()
+		f.Message, f.Hint, f.Again = d.string(), d.string(), d.bool()
 		o.Failure = f
 		return o, d.done()
 	}

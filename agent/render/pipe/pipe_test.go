@@ -24,7 +24,7 @@ func sampleOutcome() pipe.Outcome {
 func TestAnOutcomeSurvivesTheWay(t *testing.T) {
 	good := sampleOutcome()
 	bad := good
-	bad.Objects, bad.Failure = nil, &pipe.Failure{File: "a", Line: 3, Message: "m", Hint: "h"}
+	bad.Objects, bad.Failure = nil, &pipe.Failure{File: "a", Line: 3, Message: "m", Hint: "h", Again: true}
 	for _, o := range []pipe.Outcome{good, bad} {
 		got, err := pipe.DecodeOutcome(o.Encode())
 		if err != nil || !reflect.DeepEqual(got, o) {
@@ -74,6 +74,7 @@ func FuzzDecodeMessages(f *testing.F) {
 	f.Add(pipe.AskTree{Dir: unit.Hash{1}}.Encode())
 	f.Add(pipe.AskBlob{File: unit.Hash{1}, Most: 9}.Encode())
 	f.Add(pipe.EncodeEntries([]unit.TreeEntry{{Name: "a", Mode: unit.ModeRegular, Hash: unit.Hash{2}}}))
+	f.Add(pipe.AskChart{File: unit.ChartFile{Kind: unit.ChartLayer, Repository: "oci://x", Name: "y", Ref: "sha256:0"}}.Encode())
 	f.Add(pipe.EncodeBlob([]byte("x")))
 	f.Add(pipe.Refusal(pipe.StatusBudget))
 	f.Add(pipe.Hello{Unconfined: "x", Renderer: pipe.Version}.Encode())
@@ -97,6 +98,7 @@ func FuzzDecodeMessages(f *testing.F) {
 		_, _ = pipe.DecodeSetup(data)
 		_, _ = pipe.DecodeAskTree(data)
 		_, _ = pipe.DecodeAskBlob(data)
+		_, _ = pipe.DecodeAskChart(data)
 		_, _, _ = pipe.DecodeBlob(data)
 	})
 }

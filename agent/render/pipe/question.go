@@ -11,6 +11,27 @@ type AskBlob struct {
 	Most uint64
 }
 
+// AskChart asks for something of a place where charts are kept.
+type AskChart struct{ File unit.ChartFile }
+
+// Encode writes the frame's body.
+func (a AskChart) Encode() []byte {
+	var e encoder
+	e.uint(uint64(a.File.Kind))
+	e.string(a.File.Repository)
+	e.string(a.File.Name)
+	e.string(a.File.Ref)
+	e.string(a.File.Digest)
+	return e.b
+}
+
+// DecodeAskChart reads what Encode wrote.
+func DecodeAskChart(b []byte) (AskChart, error) {
+	d := decoder{b: b}
+	a := AskChart{unit.ChartFile{Kind: unit.ChartFileKind(d.uint()), Repository: d.string(), Name: d.string(), Ref: d.string(), Digest: d.string()}}
+	return a, d.done()
+}
+
 // Encode writes the frame's body.
 func (a AskTree) Encode() []byte {
 	var e encoder

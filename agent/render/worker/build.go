@@ -26,18 +26,19 @@ const command = "v5.8.2"
 type failure struct {
 	file, message, hint string
 	line                int
+	again               bool // it may go well without a change to anything that was read
 }
 
 func (f *failure) Error() string { return f.message }
 
 // build renders one job. The error is one that ends the worker.
-func build(tree unit.Tree, network *noNetwork, j pipe.Job) (pipe.Outcome, error) {
+func build(tree unit.Tree, network *noNetwork, fetch fetcher, j pipe.Job) (pipe.Outcome, error) {
 	o := pipe.Outcome{Reads: unit.ReadSet{Paths: map[string]unit.Read{}, Renderer: pipe.Version, Values: j.Facts.Values}}
 	network.refused.Store(nil)
 	known := facts{known: j.Facts, reads: &o.Reads}
 	var err error
 	if o.Path, err = fillPath(j.Path, known); err == nil {
-		f := &treeFS{tree: tree, root: j.Root, reads: &o.Reads}
+		f := &treeFS{tree: tree, root: j.Root, reads: &o.Reads, fetch: fetch}
 		o.Objects, err = f.render(network, o.Path, j, known)
 		if f.broken != nil && !errors.Is(f.broken, errLost) {
 			return pipe.Outcome{}, f.broken // the pipe
@@ -61,7 +62,7 @@ func (f *failure) told() *pipe.Failure {
 	if hint == "" {
 		hint = "capstan-agent render shows the same error on a checkout"
 	}
-	return &pipe.Failure{File: printable(f.file), Line: f.line, Message: printable(f.message), Hint: printable(hint)}
+	return &pipe.Failure{File: printable(f.file), Line: f.line, Message: printable(f.message), Hint: printable(hint), Again: f.again}
 }
 
 // printable puts a text on one line, and writes out what is not to be seen.

@@ -33,6 +33,8 @@ type inflation struct {
 	fs    *treeFS
 	where string // names the chart's place in messages: a directory, or name and version
 	files []*archive.BufferedFile
+	// pinned is the chart that was fetched; nil: it is the repository's.
+	pinned *unit.Chart
 	// values are those that go over the chart's own, as JSON: templates may
 	// change what they are given, so each render gets its own.
 	values []byte
@@ -62,7 +64,12 @@ func (f *treeFS) helm(dir string, j pipe.Job, known facts) ([]unit.Object, error
 	if err == nil {
 		c.values, err = json.Marshal(values)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case h.Chart != nil:
+		c.where, c.pinned = h.Chart.Name+" "+h.Chart.Version, h.Chart
+		c.files, err = f.fetchChart(*h.Chart)
+	default:
 		c.files, err = f.chartFiles(dir)
 	}
 	var objects []unit.Object
@@ -173,6 +180,12 @@ func (c *inflation) load() (*chart.Chart, error) {
 	ch, err := loader.LoadFiles(c.files)
 	if err != nil {
 		return nil, c.fail("the chart can't be loaded", err, "")
+	}
+	if p := c.pinned; p != nil && !sameVersion(ch.Metadata.Version, p.Version) {
+		return nil, &failure{
+			file: c.where, message: fmt.Sprintf("%s: what %s serves is %s %s", c.where, withoutUser(p.Repository), ch.Name(), ch.Metadata.Version),
+			hint: "it is for whoever keeps the charts to mend; it is tried again by itself", again: true,
+		}
 	}
 	sortDependencies(ch)
 	if ch.Metadata.Type == "library" {

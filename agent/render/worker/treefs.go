@@ -36,6 +36,7 @@ type treeFS struct {
 	tree  unit.Tree
 	root  unit.Hash
 	reads *unit.ReadSet
+	fetch fetcher
 
 	check   func(file string, content []byte) error // may refuse what is read
 	files   []readFile                              // in the order they were read

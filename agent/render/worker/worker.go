@@ -49,7 +49,7 @@ func Main(in io.Reader, out io.Writer) error {
 			return err
 		}
 		w.busy.Store(true)
-		o, err := build(w.tree, network, j)
+		o, err := build(w.tree, network, w.chart, j)
 		w.busy.Store(false)
 		if err != nil {
 			return err
@@ -126,6 +126,24 @@ func (w *worker) ask(k pipe.Kind, question []byte) ([]byte, error) {
 		return nil, err
 	}
 	return w.next(pipe.KindAnswer)
+}
+
+// chart fetches something of a place where charts are kept.
+func (w *worker) chart(f unit.ChartFile) ([]byte, error) {
+	answer, err := w.ask(pipe.KindAskChart, pipe.AskChart{File: f}.Encode())
+	if err != nil {
+		return nil, err
+	}
+	b, s, err := pipe.DecodeBlob(answer)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == pipe.StatusBudget:
+		return nil, &failure{message: "the render fetches more charts than the agent gives to one app", hint: "commit the charts to the repository"}
+	case s != pipe.StatusOK:
+		return nil, errLost
+	}
+	return b, nil
 }
 
 // cacheBytes bounds what is kept between the renders of a burst: they share

@@ -6,6 +6,12 @@ import "k8s.io/apimachinery/pkg/runtime"
 // rendered as helm install would: what helm template prints, with the chart's
 // CRDs and without its test hooks. Nothing is installed as a Helm release.
 type AppHelm struct {
+	// Chart is a chart that is kept elsewhere, at one version. Absent: the path is
+	// the chart. With it, the path is where valuesFiles are looked for, and may be
+	// absent.
+	// +optional
+	Chart *AppChart `json:"chart,omitempty"`
+
 	// ReleaseName is the release's name that the chart sees. Absent: the App's name.
 	// +optional
 	// +kubebuilder:validation:MaxLength=53
@@ -63,7 +69,8 @@ type AppHelm struct {
 
 // AppValuesReference names values in the App's namespace.
 type AppValuesReference struct {
-	// Kind is ConfigMap or Secret. Secrets of the agent's own namespace are not read.
+	// Kind is ConfigMap or Secret. In the agent's own namespace, Secrets whose names
+	// begin with "capstan-" are the agent's, and refused.
 	// +required
 	// +kubebuilder:validation:Enum=ConfigMap;Secret
 	Kind string `json:"kind"`
@@ -84,4 +91,42 @@ type AppValuesReference struct {
 	// is not optional has to be there; until it is, what runs is left alone.
 	// +optional
 	Optional bool `json:"optional,omitempty"`
+}
+
+// AppChart names a chart at one version, in a chart repository or a registry.
+type AppChart struct {
+	// Repository is a chart repository, https://..., or a place in an OCI registry,
+	// oci://..., without the chart's name. http:// has to be allowed by the
+	// cluster's own configuration, which may bound which there may be.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(https|http|oci)://[^/@?#]+(/[^@?#]*)?$')",message="must be a URL like https://charts.example.com/stable or oci://registry.example.com/charts, without credentials"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\s\\\\x00-\\\\x1f\\\\x7f\\\\\\\\]')",message="must not hold white space, backslashes or control characters"
+	Repository string `json:"repository"`
+
+	// Name of the chart there.
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$')",message="must be a chart's name: letters, digits, '-', '_' and '.'"
+	Name string `json:"name"`
+
+	// Version is one version, exactly: what runs does not change because somebody
+	// published something.
+	// +required
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^v?[0-9]+\\\\.[0-9]+\\\\.[0-9]+(-[-.0-9A-Za-z]+)?([+][-.0-9A-Za-z]+)?$')",message="must be one exact version like 1.2.3, not a range"
+	Version string `json:"version"`
+
+	// Digest of the chart's archive, sha256:<hex>. Absent: any; another archive of
+	// the same version is then noted as an Event.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^sha256:[0-9a-f]{64}$')",message="must be sha256: and 64 lower case hex digits"
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest,omitempty"`
+
+	// SecretRef names a Secret with what the repository asks for: username and
+	// password; ca.crt, to trust. It is for the repository's own host alone.
+	// +optional
+	SecretRef *AppSecretRef `json:"secretRef,omitempty"`
 }

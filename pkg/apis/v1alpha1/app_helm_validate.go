@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -38,6 +39,11 @@ func (h *AppHelm) validate() error {
 	if n := h.ReleaseName; len(n) > maxReleaseName || n != "" && !releaseName.MatchString(n) {
 		return fleet.WithHint(fleet.Invalid(field+".releaseName: %q is not a release's name", n),
 			"lower case letters, digits, '-' and '.', 53 characters at most, starting and ending with a letter or digit")
+	}
+	if h.Chart != nil {
+		if err := h.Chart.Validate(field + ".chart"); err != nil {
+			return err
+		}
 	}
 	if err := ValidateValuesFiles(field+".valuesFiles", h.ValuesFiles); err != nil {
 		return err
@@ -92,6 +98,46 @@ func (r AppValuesReference) validate() error {
 		return fleet.Invalid("name: must have between 1 and %d bytes", maxObjectName)
 	case len(r.Key) > maxObjectName:
 		return fleet.Invalid("key: is longer than %d bytes", maxObjectName)
+	}
+	return nil
+}
+
+var (
+	chartRepository = regexp.MustCompile(`^(https|http|oci)://[^/@?#]+(/[^@?#]*)?$`)
+	chartName       = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$`)
+	chartVersion    = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+(-[-.0-9A-Za-z]+)?([+][-.0-9A-Za-z]+)?$`)
+	chartDigest     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+const (
+	maxRepository = 2048
+	maxVersion    = 128
+)
+
+// Validate checks which chart is named. The error is fleet.ErrInvalid and begins
+// with the field. What may be a password in a URL is not quoted.
+func (c *AppChart) Validate(field string) error {
+	bad := func(name, message, hint string) error {
+		return fleet.WithHint(fleet.Invalid("%s.%s: %s", field, name, message), hint)
+	}
+	odd := func(r rune) bool { return unicode.IsSpace(r) || r == '\\' || r < ' ' || r == 0x7f }
+	switch {
+	case len(c.Repository) > maxRepository || !chartRepository.MatchString(c.Repository) || strings.ContainsFunc(c.Repository, odd):
+		return bad("repository", "is not the URL of a chart repository or registry",
+			"write it like https://charts.example.com/stable or oci://registry.example.com/charts, without credentials")
+	case len(c.Name) > maxObjectName || !chartName.MatchString(c.Name):
+		return bad("name", fmt.Sprintf("%q is not a chart's name", c.Name), "letters, digits, '-', '_' and '.'")
+	case len(c.Version) > maxVersion || !chartVersion.MatchString(c.Version):
+		return bad("version", fmt.Sprintf("%q is not one exact version", c.Version),
+			"write it like 1.2.3: a range would change what runs when somebody publishes something, without a commit")
+	case c.Digest != "" && !chartDigest.MatchString(c.Digest):
+		return bad("digest", fmt.Sprintf("%q is not a digest", c.Digest), "write it as sha256: and 64 lower case hex digits")
+	}
+	if c.SecretRef == nil {
+		return nil
+	}
+	if n := c.SecretRef.Name; len(n) > maxSecretName || !secretName.MatchString(n) {
+		return bad("secretRef.name", fmt.Sprintf("%q is not a Secret's name", n), "it is in the App's own namespace: give its name alone")
 	}
 	return nil
 }

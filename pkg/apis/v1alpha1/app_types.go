@@ -72,6 +72,7 @@ type AppSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || has(self.repoURL)",message="secretRef needs a repoURL: the agent has its own credentials for its own repository"
 // +kubebuilder:validation:XValidation:rule="!has(self.directory) || !has(self.helm)",message="directory and helm exclude each other",fieldPath=".helm"
+// +kubebuilder:validation:XValidation:rule="has(self.path) || has(self.helm) && has(self.helm.chart)",message="is required: name the directory to build, from the repository's root",fieldPath=".path"
 type AppSource struct {
 	// RepoURL is a repository: https, http, ssh, or [user@]host:path, without
 	// credentials in it. The cluster's own configuration may bound which there may
@@ -100,13 +101,14 @@ type AppSource struct {
 	// It may be a template over the cluster's facts: {{ .cluster.name }} and
 	// {{ label "env" }}. A label that is absent, or a path that is not there, is
 	// an error of the app; what runs is left alone then.
-	// +required
+	// Only an App with spec.source.helm.chart may be without.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/')",message="must be relative to the repository's root: take the leading '/' away"
 	// +kubebuilder:validation:XValidation:rule="!self.split('/').exists(s, s == '..')",message="must stay inside the repository: '..' is not allowed"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\x00-\\\\x1f\\\\x7f\\\\\\\\]')",message="must not hold a backslash or control characters: directories are separated by '/'"
-	Path string `json:"path"`
+	Path string `json:"path,omitempty"`
 
 	// Directory says that the path is a directory of plain manifests, whatever is
 	// in it, and which of them count. Absent: a kustomization file is built, and

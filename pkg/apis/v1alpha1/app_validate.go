@@ -52,7 +52,9 @@ func (a *App) Validate() error {
 
 // Validate checks a spec. The error is fleet.ErrInvalid and begins with the field.
 func (s *AppSpec) Validate() error {
-	if err := validatePath(s.Source.Path); err != nil {
+	if s.Source.Path == "" && s.Source.Helm != nil && s.Source.Helm.Chart != nil {
+		// The chart is elsewhere.
+	} else if err := validatePath(s.Source.Path); err != nil {
 		return fmt.Errorf("spec.source.path: %w", err)
 	}
 	if err := s.Source.validateRepository(); err != nil {
