@@ -141,8 +141,11 @@ func marked(app fleet.AppName, o unit.Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := normalize(u); err != nil {
+	if err := inventory.Normalize(u.Object); err != nil {
 		return nil, err
+	}
+	for _, pointer := range o.Yield {
+		leaveOut(u.Object, pointer)
 	}
 	// What else is among the labels is the API server's to judge.
 	labels, _, err := unstructured.NestedMap(u.Object, "metadata", "labels")

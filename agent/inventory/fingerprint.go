@@ -24,7 +24,7 @@ func Fingerprint(key []byte, live map[string]any) string {
 		switch {
 		case m.name == FieldManager && m.operation == "Apply" && m.subresource == "":
 			hashOwned(h, m.fields, live)
-		case IsPerson(m.name) && m.subresource == "":
+		case IsPerson(m.name) && m.subresource != "status": // kubectl scale has a subresource of its own
 			h.Write([]byte(m.name))
 			b, _ := json.Marshal(m.fields) // a decoded JSON value always encodes
 			h.Write(b)

@@ -31,6 +31,7 @@ type Item struct {
 	UID         string          `json:"uid,omitempty"`         // empty: not known to exist yet
 	Hash        string          `json:"hash,omitempty"`        // of what was last applied
 	Fingerprint string          `json:"fingerprint,omitempty"` // of what the API server made of it
+	Yield       []string        `json:"yield,omitempty"`       // JSON pointers to fields that others changed and may keep
 }
 
 // HashOf identifies an object's wanted content.
@@ -73,6 +74,24 @@ func Compare(wanted []unit.Object, owned []Item) Delta {
 	}
 	slices.SortFunc(d.Prune, func(a, b Item) int { return a.Ref.Compare(b.Ref) })
 	return d
+}
+
+// Yielding gives the objects with what of each is left to others.
+func Yielding(objects []unit.Object, owned []Item) []unit.Object {
+	left := map[fleet.ObjectRef][]string{}
+	for _, it := range owned {
+		if len(it.Yield) > 0 {
+			left[versionless(it.Ref)] = it.Yield
+		}
+	}
+	if len(left) == 0 {
+		return objects
+	}
+	out := slices.Clone(objects)
+	for i := range out {
+		out[i].Yield = left[versionless(out[i].Ref)]
+	}
+	return out
 }
 
 // Extend adds the objects to the inventory, before they are applied.

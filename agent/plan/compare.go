@@ -80,39 +80,3 @@ func raw(v any) json.RawMessage {
 func escape(key string) string {
 	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
 }
-
-// Lost lists the fields of wanted that live does not have as wanted: what
-// somebody changed or took away. Fields that live has besides are not listed:
-// defaults and other controllers put them there.
-func Lost(wanted, live any) []string {
-	var out []string
-	lost("", wanted, live, &out)
-	return out
-}
-
-func lost(path string, wanted, live any, out *[]string) {
-	switch w := wanted.(type) {
-	case map[string]any:
-		l, ok := live.(map[string]any)
-		if !ok {
-			*out = append(*out, path)
-			return
-		}
-		for _, k := range slices.Sorted(maps.Keys(w)) {
-			lost(path+"/"+escape(k), w[k], l[k], out)
-		}
-	case []any:
-		l, ok := live.([]any)
-		if !ok || len(l) != len(w) {
-			*out = append(*out, path)
-			return
-		}
-		for i := range w {
-			lost(fmt.Sprintf("%s/%d", path, i), w[i], l[i], out)
-		}
-	default:
-		if !equal(wanted, live) {
-			*out = append(*out, path)
-		}
-	}
-}

@@ -106,18 +106,6 @@ func TestCompareNamesFieldsByPointer(t *testing.T) {
 	}
 }
 
-func TestLostListsOursAlone(t *testing.T) {
-	wanted := tree(t, `{"spec":{"replicas":2,"containers":[{"name":"c","image":"a"}],"kept":"x"}}`)
-	live := tree(t, `{"spec":{"replicas":7,"containers":[{"name":"c","image":"a","default":"y"}],"kept":"x","added":"z"}}`)
-	if got := strings.Join(plan.Lost(wanted, live), " "); got != "/spec/replicas" {
-		t.Errorf("got %s", got)
-	}
-	live = tree(t, `{"spec":{"containers":[{"name":"c","image":"a"},{"name":"extra"}]}}`)
-	if got := strings.Join(plan.Lost(wanted, live), " "); got != "/spec/containers /spec/kept /spec/replicas" {
-		t.Errorf("got %s", got)
-	}
-}
-
 func FuzzCompare(f *testing.F) {
 	f.Add(`{"a":[1,2]}`, `{"a":[1]}`)
 	f.Fuzz(func(t *testing.T, a, b string) {

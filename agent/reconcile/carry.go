@@ -50,7 +50,7 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 	}
 	kept := v.kept
 	mine := itemsWithout(kept.Items, c.others)
-	delta := inventory.Compare(c.objects, mine)
+	delta := inventory.Compare(inventory.Yielding(c.objects, mine), mine)
 	extra := 0
 	if !c.prune {
 		extra, delta.Prune = len(delta.Prune), nil
@@ -275,7 +275,11 @@ func confirm(items []inventory.Item, applied []apply.Applied) []inventory.Item {
 	}
 	for _, r := range applied {
 		if i, ok := at[versionless(r.Object.Ref)]; ok {
-			out[i] = inventory.Item{Ref: r.Object.Ref, UID: r.UID, Hash: inventory.HashOf(r.Object), Fingerprint: r.Fingerprint}
+			it := inventory.Item{Ref: r.Object.Ref, UID: r.UID, Hash: inventory.HashOf(r.Object), Fingerprint: r.Fingerprint}
+			if it.UID == out[i].UID {
+				it.Yield = out[i].Yield
+			}
+			out[i] = it
 		}
 	}
 	return out

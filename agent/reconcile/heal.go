@@ -8,11 +8,10 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
-	"github.com/capstan-gitops/capstan/agent/plan"
-	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -103,11 +102,16 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		return err
 	}
 	found := drifted(object, live, e.parts.Now().UTC())
+	if live != nil {
+		e.leave(name, &found, &it, live.GetManagedFields())
+		object.Yield = it.Yield
+	}
 	if live != nil && live.GetDeletionTimestamp() != nil {
 		return nil // it is on its way out; its end is another event
 	}
 	if live != nil && len(found.Fields) == 0 && isApp(it.Ref) {
-		return e.refingerprint(ctx, name, it, string(live.GetUID()), e.parts.Cluster.Fingerprint(live)) // an annotation, to confirm
+		it.UID, it.Fingerprint = string(live.GetUID()), e.parts.Cluster.Fingerprint(live)
+		return e.refingerprint(ctx, name, it) // an annotation, to confirm
 	}
 	if live != nil && len(found.Fields) == 0 && found.Manager == "" {
 		// All is as Git has it, but another manager may hold a field instead of
@@ -116,7 +120,8 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		if err != nil {
 			return err
 		}
-		return e.refingerprint(ctx, name, it, done.UID, done.Fingerprint)
+		it.UID, it.Fingerprint = done.UID, done.Fingerprint
+		return e.refingerprint(ctx, name, it)
 	}
 	e.mu.Lock()
 	a := e.apps[name]
@@ -149,7 +154,43 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 	e.mu.Unlock()
 	e.noDrift(name, it.Ref)
 	e.parts.Record.Event(name, false, "Healed", describe(found))
-	return e.refingerprint(ctx, name, it, done.UID, done.Fingerprint)
+	it.UID, it.Fingerprint = done.UID, done.Fingerprint
+	return e.refingerprint(ctx, name, it)
+}
+
+// leave takes out of a drift what is for others to say, and notes it on the item.
+func (e *Engine) leave(name fleet.AppName, found *fleet.DriftSummary, it *inventory.Item, managers []metav1.ManagedFieldsEntry) {
+	rules := e.ignoring(name)
+	var left, rest []string
+	for _, path := range found.Fields {
+		if inventory.Yields(rules, it.Ref, inventory.Difference{Path: path, Manager: changedBy(managers, []string{path})}) {
+			left = append(left, path)
+		} else {
+			rest = append(rest, path)
+		}
+	}
+	it.Yield = left
+	if len(left) > 0 {
+		found.Fields, found.Manager = rest, changedBy(managers, rest)
+	}
+}
+
+// ignoring are the app's own rules on what is left to others.
+func (e *Engine) ignoring(name fleet.AppName) []inventory.Rule {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	spec := keptSpec(e.apps[name].kept)
+	if w, ok := e.world.wanted[name]; ok {
+		spec = &w.app.Spec
+	}
+	if spec == nil || name == e.root {
+		return nil
+	}
+	var rules []inventory.Rule
+	for _, d := range spec.IgnoreDifferences {
+		rules = append(rules, inventory.Rule{Group: d.Group, Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Pointers: d.JSONPointers, Managers: d.Managers})
+	}
+	return rules
 }
 
 // applied finds an object among those last applied, and whether it is healed.
@@ -175,23 +216,18 @@ func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (unit.Object, 
 }
 
 // refingerprint notes what an object of ours looks like now.
-func (e *Engine) refingerprint(ctx context.Context, name fleet.AppName, it inventory.Item, uid, fingerprint string) error {
+func (e *Engine) refingerprint(ctx context.Context, name fleet.AppName, it inventory.Item) error {
 	e.noDrift(name, it.Ref)
 	e.mu.Lock()
 	kept := e.apps[name].kept
 	e.mu.Unlock()
-	kept.Items = withItem(kept, it.Ref, uid, fingerprint)
-	return e.save(ctx, kept)
-}
-
-func withItem(k state.App, ref fleet.ObjectRef, uid, fingerprint string) []inventory.Item {
-	out := slices.Clone(k.Items)
-	for i := range out {
-		if out[i].Ref.Same(ref) {
-			out[i].UID, out[i].Fingerprint = uid, fingerprint
+	kept.Items = slices.Clone(kept.Items)
+	for i := range kept.Items {
+		if kept.Items[i].Ref.Same(it.Ref) {
+			kept.Items[i].UID, kept.Items[i].Fingerprint, kept.Items[i].Yield = it.UID, it.Fingerprint, it.Yield
 		}
 	}
-	return out
+	return e.save(ctx, kept)
 }
 
 func (e *Engine) noDrift(name fleet.AppName, ref fleet.ObjectRef) {
@@ -214,7 +250,10 @@ func drifted(applied unit.Object, live *unstructured.Unstructured, now time.Time
 	if err := u.UnmarshalJSON(applied.JSON); err != nil {
 		return d
 	}
-	d.Fields = plan.Lost(u.Object, live.Object)
+	if err := inventory.Normalize(u.Object); err != nil {
+		return d
+	}
+	d.Fields = inventory.Lost(u.Object, live.Object)
 	for _, label := range []string{inventory.AppLabel, inventory.NamespaceLabel} {
 		if live.GetLabels()[label] == "" {
 			d.Fields = append(d.Fields, "/metadata/labels/"+strings.ReplaceAll(label, "/", "~1"))

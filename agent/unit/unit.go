@@ -131,6 +131,8 @@ type Directory struct {
 type Object struct {
 	Ref  fleet.ObjectRef
 	JSON json.RawMessage // canonical (fleet.Canonical)
+	// Yield are JSON pointers to what of it is left to others, and not sent.
+	Yield []string `json:"-"`
 }
 
 // Rendered is what a path gave.

@@ -64,6 +64,60 @@ type AppSpec struct {
 	// +optional
 	// +default={}
 	Sync AppSync `json:"sync,omitzero"`
+
+	// IgnoreDifferences names fields that are left to others: once somebody else
+	// has changed such a field, it is neither drift nor put back, and later changes
+	// from Git leave it out. What an autoscaler sets as replicas, and the CA bundles
+	// that a controller injects, are left alone without being named.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	IgnoreDifferences []IgnoreDifference `json:"ignoreDifferences,omitempty"`
+}
+
+// IgnoreDifference names fields that are left to others, by the object, the
+// field, and who changed it. What is absent matches all; where both jsonPointers
+// and managers are given, both must match.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.jsonPointers) && self.jsonPointers.size() > 0 || has(self.managers) && self.managers.size() > 0",message="needs jsonPointers or managers: without both it would leave the whole object to others"
+type IgnoreDifference struct {
+	// Group is the objects' API group, as "apps". Absent: any.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Group string `json:"group,omitempty"`
+
+	// Kind is the objects' kind. Absent: any.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Kind string `json:"kind,omitempty"`
+
+	// Namespace is where the objects are. Absent: anywhere.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Namespace string `json:"namespace,omitempty"`
+
+	// Name is one object's. Absent: any.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// JSONPointers are fields, and all below them (RFC 6901): /spec/replicas. A *
+	// stands for any key or index: /spec/template/spec/containers/*/resources.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.all(p, p.startsWith('/') && p != '/')",message="each must be a JSON pointer like /spec/replicas"
+	JSONPointers []string `json:"jsonPointers,omitempty"`
+
+	// Managers are field managers whose changes are left alone, as
+	// kubectl get --show-managed-fields shows them.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	Managers []string `json:"managers,omitempty"`
 }
 
 // AppSource says where an app is described: in which repository, at which ref

@@ -19,6 +19,9 @@ const (
 	maxApprover  = 256
 	maxGlobs     = 64
 	maxGlob      = 256
+	maxIgnored   = 64
+	maxPointer   = 512
+	maxManager   = 128
 )
 
 // Default fills in what the schema's defaults would.
@@ -79,6 +82,11 @@ func (s *AppSpec) Validate() error {
 			return fmt.Errorf("spec.targetNamespace: %w", err)
 		}
 	}
+	for i, d := range s.IgnoreDifferences {
+		if err := d.validate(); err != nil {
+			return fmt.Errorf("spec.ignoreDifferences[%d]%w", i, err)
+		}
+	}
 	if s.Approval == nil {
 		return nil
 	}
@@ -86,6 +94,27 @@ func (s *AppSpec) Validate() error {
 		return err
 	}
 	return s.Approval.validate()
+}
+
+// validate's error begins with the field below the entry.
+func (d IgnoreDifference) validate() error {
+	if len(d.JSONPointers) == 0 && len(d.Managers) == 0 {
+		return fleet.WithHint(fleet.Invalid(": names neither jsonPointers nor managers"), "without both it would leave the whole object to others")
+	}
+	if len(d.JSONPointers) > maxIgnored || len(d.Managers) > maxIgnored {
+		return fleet.Invalid(": has more than %d jsonPointers or managers", maxIgnored)
+	}
+	for i, p := range d.JSONPointers {
+		if len(p) < 2 || len(p) > maxPointer || p[0] != '/' {
+			return fleet.WithHint(fleet.Invalid(".jsonPointers[%d]: %q is not a JSON pointer", i, p), "write it like /spec/replicas; / within a key is ~1, and * is any key or index")
+		}
+	}
+	for i, m := range d.Managers {
+		if m == "" || len(m) > maxManager {
+			return fleet.WithHint(fleet.Invalid(".managers[%d]: must have between 1 and %d bytes", i, maxManager), "kubectl get --show-managed-fields -o yaml shows them")
+		}
+	}
+	return nil
 }
 
 func validatePath(p string) error {

@@ -1,0 +1,63 @@
+package inventory
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// Rule says which differences are left to others. An empty field matches all;
+// where pointers and managers are both given, both must match.
+type Rule struct {
+	Group, Kind, Namespace, Name string
+
+	Pointers []string // JSON pointers (RFC 6901); "*" stands for any key or index
+	Managers []string // field managers
+}
+
+// Difference is a field that is not as it was applied, and who changed it ("" if
+// the object does not tell).
+type Difference struct{ Path, Manager string }
+
+// BuiltIn are differences that are nobody's mistake: an autoscaler sets replicas,
+// and a controller puts a certificate where its API server looks for it.
+var BuiltIn = []Rule{
+	{Pointers: []string{"/spec/replicas"}, Managers: []string{"kube-controller-manager"}}, // which scales for the autoscaler
+	{Group: "admissionregistration.k8s.io", Pointers: []string{"/webhooks/*/clientConfig/caBundle"}},
+	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition", Pointers: []string{"/spec/conversion/webhook/clientConfig/caBundle"}},
+	{Group: "apiregistration.k8s.io", Kind: "APIService", Pointers: []string{"/spec/caBundle"}},
+}
+
+// Yields tells whether a difference is left to whoever made it. What people do
+// with kubectl is never, unless a rule of the app names it.
+func Yields(own []Rule, ref fleet.ObjectRef, d Difference) bool {
+	matches := func(r Rule) bool { return r.matches(ref, d) }
+	return slices.ContainsFunc(own, matches) || !IsPerson(d.Manager) && slices.ContainsFunc(BuiltIn, matches)
+}
+
+func (r Rule) matches(ref fleet.ObjectRef, d Difference) bool {
+	for _, pair := range [][2]string{{r.Group, ref.Group}, {r.Kind, ref.Kind}, {r.Namespace, ref.Namespace}, {r.Name, ref.Name}} {
+		if pair[0] != "" && pair[0] != pair[1] {
+			return false
+		}
+	}
+	if len(r.Managers) > 0 && !slices.Contains(r.Managers, d.Manager) {
+		return false
+	}
+	return len(r.Pointers) == 0 || slices.ContainsFunc(r.Pointers, func(p string) bool { return covers(p, d.Path) })
+}
+
+// covers tells whether a path is at a pointer, or below it.
+func covers(pointer, path string) bool {
+	want, got := strings.Split(pointer, "/"), strings.Split(path, "/")
+	if len(got) < len(want) {
+		return false
+	}
+	for i, step := range want {
+		if step != "*" && step != got[i] {
+			return false
+		}
+	}
+	return true
+}
