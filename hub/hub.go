@@ -4,6 +4,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/hub/view"
 	"github.com/capstan-gitops/capstan/hub/web"
+	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -59,6 +61,7 @@ type Config struct {
 
 	TokenFile  string // of the API; empty: DataDir/tokens, with an admin's token made at the first start
 	AccessFile string // says who may do what; empty: what tokens carry is all that counts
+	OIDC       OIDC
 	// TrustedProxies are ranges of addresses from which X-Forwarded-For is believed.
 	TrustedProxies []string
 
@@ -92,7 +95,7 @@ func (c Config) Validate() error {
 	if c.URL != "" && !validURL(c.URL, "http", "https") {
 		return fleet.WithHint(fleet.Invalid("URL %q is not valid", c.URL), "write it as https://hub.example.com")
 	}
-	if err := validateProxies(c.TrustedProxies); err != nil {
+	if err := cmp.Or(validateProxies(c.TrustedProxies), c.OIDC.Validate()); err != nil {
 		return err
 	}
 	if c.shared() && len(c.NATSURLs) == 0 {
@@ -256,7 +259,15 @@ type front struct {
 // openFront makes the handlers and listens, without answering yet.
 func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Bucket) (*front, error) {
 	f := &front{log: cfg.Log, url: cfg.URL}
-	who, adminToken, err := openPeople(cfg, service, d)
+	known, sign, err := cfg.OIDC.open(d)
+	if err != nil {
+		return nil, err
+	}
+	var provider people.Provider
+	if known != nil {
+		provider = known
+	}
+	who, adminToken, err := openPeople(cfg, service, d, provider)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +279,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Buck
 	if f.url == "" {
 		f.url = "http://" + f.listener.Addr().String()
 	}
-	handler, err := f.handler(cfg, d, who)
+	handler, err := f.handler(cfg, d, who, known, sign)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -283,14 +294,18 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Buck
 	return f, nil
 }
 
-func (f *front) handler(cfg Config, d *desk.Desk, who *people.People) (http.Handler, error) {
+func (f *front) handler(cfg Config, d *desk.Desk, who *people.People, known *people.OIDC, sign *client.SignIn) (http.Handler, error) {
 	sessions := web.NewSessions(nil)
 	guard := who.Guard(d)
-	calls, err := api.New(api.Config{Hub: guard, People: who, GitPushed: guard.GitPushed, Logins: sessions, URL: cfg.URL, Log: cfg.Log})
+	calls, err := api.New(api.Config{Hub: guard, People: who, GitPushed: guard.GitPushed, Logins: sessions, SignIn: sign, URL: cfg.URL, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
-	pages, err := web.New(web.Config{Hub: guard, People: who, Sessions: sessions, URL: cfg.URL, Log: cfg.Log})
+	shown := web.Config{Hub: guard, People: who, Sessions: sessions, URL: cfg.URL, Log: cfg.Log}
+	if known != nil {
+		shown.SignIn = known
+	}
+	pages, err := web.New(shown)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,11 @@ func (s *site) who(r *http.Request) (fleet.Identity, error) {
 		return s.People.Authenticate(r.Context(), strings.TrimSpace(token))
 	}
 	if c, err := r.Cookie(cookieName); err == nil {
-		if id, ok := s.Sessions.find(c.Value); ok {
+		if se := s.Sessions.find(c.Value); se != nil {
+			id, err := s.holder(r.Context(), se)
+			if err != nil {
+				return fleet.Identity{}, err
+			}
 			return s.People.Still(r.Context(), id)
 		}
 	}

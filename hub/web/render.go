@@ -79,6 +79,7 @@ type errorPage struct {
 	Detail      string
 	Hint        string
 	LoggedOut   bool
+	SignIn      string // where to sign in; empty: there is no provider
 	BackToFleet bool
 }
 
@@ -93,6 +94,9 @@ func (s *site) failAs(w http.ResponseWriter, r *http.Request, status int, err er
 	p := errorPage{
 		Status: status, Title: http.StatusText(status), Detail: err.Error(), Hint: fleet.Hint(err),
 		LoggedOut: status == http.StatusUnauthorized, BackToFleet: status != http.StatusUnauthorized,
+	}
+	if p.LoggedOut && s.SignIn != nil {
+		p.SignIn = startPath
 	}
 	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		s.Log.ErrorContext(r.Context(), "page failed", "path", r.URL.Path, "error", err)

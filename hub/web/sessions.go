@@ -25,15 +25,20 @@ type Sessions struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	links    map[ticket]holder
-	sessions map[ticket]holder
+	links    map[ticket]*session
+	sessions map[ticket]*session
 }
 
 type ticket [sha256.Size]byte
 
-type holder struct {
-	id    fleet.Identity
-	until time.Time
+// session is one, or what a link makes one from.
+type session struct {
+	until time.Time // it ends at the latest
+
+	mu      sync.Mutex // of what follows
+	id      fleet.Identity
+	fresh   time.Time // until when id holds; zero: as long as the credential does
+	refresh string    // to ask the provider again
 }
 
 // NewSessions makes an empty one. now is the clock; nil: the real one.
@@ -41,7 +46,7 @@ func NewSessions(now func() time.Time) *Sessions {
 	if now == nil {
 		now = time.Now
 	}
-	return &Sessions{now: now, links: map[ticket]holder{}, sessions: map[ticket]holder{}}
+	return &Sessions{now: now, links: map[ticket]*session{}, sessions: map[ticket]*session{}}
 }
 
 // Issue makes a link that logs a browser in as somebody, once, within five
@@ -50,7 +55,7 @@ func NewSessions(now func() time.Time) *Sessions {
 func (s *Sessions) Issue(id fleet.Identity) (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	code, err := s.put(s.links, maxLinks, holder{id, s.now().Add(linkLife)})
+	code, err := s.put(s.links, maxLinks, &session{id: id, until: s.now().Add(linkLife)})
 	if err != nil {
 		return "", err
 	}
@@ -58,32 +63,39 @@ func (s *Sessions) Issue(id fleet.Identity) (path string, err error) {
 }
 
 // redeem exchanges a link's code for a session. The code is spent either way.
-func (s *Sessions) redeem(code string) (session string, until time.Time, err error) {
+func (s *Sessions) redeem(code string) (secret string, until time.Time, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	key := ticket(sha256.Sum256([]byte(code)))
-	h, ok := s.links[key]
+	link, ok := s.links[key]
 	delete(s.links, key)
-	if !ok || !s.now().Before(h.until) {
+	s.mu.Unlock()
+	if !ok || !s.now().Before(link.until) {
 		return "", time.Time{}, fleet.Forbidden("this link has been used already, or is older than %d minutes", int(linkLife.Minutes()))
 	}
-	h.until = s.now().Add(sessionLife)
-	session, err = s.put(s.sessions, maxSessions, h)
-	return session, h.until, err
+	return s.begin(&session{id: link.id})
 }
 
-// find tells whose a session is.
-func (s *Sessions) find(session string) (id fleet.Identity, ok bool) {
+// begin makes a session. Its secret is for one browser.
+func (s *Sessions) begin(se *session) (secret string, until time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, ok := s.sessions[sha256.Sum256([]byte(session))]
-	if !ok || !s.now().Before(h.until) {
-		return fleet.Identity{}, false
-	}
-	return h.id, true
+	se.until = s.now().Add(sessionLife)
+	secret, err = s.put(s.sessions, maxSessions, se)
+	return secret, se.until, err
 }
 
-func (s *Sessions) put(in map[ticket]holder, most int, h holder) (string, error) {
+// find returns a session that has not ended, or nil.
+func (s *Sessions) find(secret string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	se := s.sessions[sha256.Sum256([]byte(secret))]
+	if se == nil || !s.now().Before(se.until) {
+		return nil
+	}
+	return se
+}
+
+func (s *Sessions) put(in map[ticket]*session, most int, se *session) (string, error) {
 	if len(in) >= most {
 		for k, old := range in {
 			if !s.now().Before(old.until) {
@@ -97,6 +109,6 @@ func (s *Sessions) put(in map[ticket]holder, most int, h holder) (string, error)
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	secret := base64.RawURLEncoding.EncodeToString(b[:])
-	in[sha256.Sum256([]byte(secret))] = h
+	in[sha256.Sum256([]byte(secret))] = se
 	return secret, nil
 }

@@ -30,6 +30,7 @@ type Config struct {
 	Hub      fleet.Hub
 	People   People
 	Sessions *Sessions
+	SignIn   SignIn // nil: there is no identity provider
 	// URL is the hub's own, as people reach it. With https, cookies are marked
 	// for it alone, also when TLS ends at a proxy.
 	URL string
@@ -44,7 +45,8 @@ type site struct {
 	Config
 	pages  map[string]*page
 	assets map[string]asset
-	secure bool // cookies over TLS only
+	base   string // URL, without a slash at its end
+	secure bool   // cookies over TLS only
 }
 
 // New makes the handler for everything that is not the API.
@@ -58,7 +60,7 @@ func New(c Config) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &site{Config: c, secure: strings.HasPrefix(c.URL, "https://")}
+	s := &site{Config: c, base: strings.TrimSuffix(c.URL, "/"), secure: strings.HasPrefix(c.URL, "https://")}
 	var err error
 	if s.assets, err = loadAssets(static); err != nil {
 		return nil, err
@@ -69,6 +71,10 @@ func New(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /static/", s.asset)
 	mux.HandleFunc("GET /login", s.login)
+	if c.SignIn != nil {
+		mux.HandleFunc("GET "+startPath, s.start)
+		mux.HandleFunc("GET "+callbackPath, s.callback)
+	}
 	for pattern, v := range map[string]struct {
 		page  string
 		build builder

@@ -176,6 +176,13 @@ func (c *Client) RevokeToken(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodDelete, "/tokens/"+name, nil, nil, nil)
 }
 
+// SignIn asks with which identity provider to sign in. ErrNotFound: the hub has none.
+func (c *Client) SignIn(ctx context.Context) (SignIn, error) {
+	var out SignIn
+	err := c.call(ctx, http.MethodGet, "/signin", nil, nil, &out)
+	return out, err
+}
+
 // Login makes a link that opens the hub's page in a browser, once and soon.
 func (c *Client) Login(ctx context.Context) (string, error) {
 	var out LoginLink

@@ -10,7 +10,8 @@ import (
 const rootLong = `Capstan shows and steers a fleet of Kubernetes clusters, each of which pulls
 its own state from Git.
 
-It speaks to a hub. CAPSTAN_HUB is the hub's address, CAPSTAN_TOKEN your token.
+It speaks to a hub. CAPSTAN_HUB is the hub's address, CAPSTAN_TOKEN your token;
+without one, what capstan login left counts.
 Approvals are signed with your own SSH key: CAPSTAN_KEY names the private key
 file; without it the SSH agent is asked.`
 
@@ -43,7 +44,7 @@ func newRoot(s *shell) *cobra.Command {
 		newGet(s), newDescribe(s), newDiff(s), newTree(s), newHistory(s),
 		newApprove(s), newReject(s), newSync(s),
 		newJoin(s), newLabel(s), newCluster(s), newOpen(s),
-		newToken(s), newWhoami(s), newVersion(s),
+		newLogin(s), newLogout(s), newToken(s), newWhoami(s), newVersion(s),
 	)
 	return root
 }

@@ -23,6 +23,7 @@ type hub interface {
 	fleet.Hub
 	fleet.People
 	Login(ctx context.Context) (url string, err error)
+	SignIn(ctx context.Context) (client.SignIn, error)
 }
 
 var _ hub = (*client.Client)(nil)
@@ -55,9 +56,16 @@ func (s *shell) hub() (hub, error) {
 	address := s.hubAddress()
 	if address == "" {
 		return nil, fleet.WithHint(usageError{errors.New("no hub is named")},
-			"set CAPSTAN_HUB to the hub's address, and CAPSTAN_TOKEN to your token")
+			"set CAPSTAN_HUB to the hub's address, and CAPSTAN_TOKEN to your token (or use: capstan login)")
 	}
-	return client.New(client.Config{URL: address, Token: s.env("CAPSTAN_TOKEN")})
+	token := s.env("CAPSTAN_TOKEN")
+	if token == "" {
+		var err error
+		if token, err = s.signedIn(address); err != nil {
+			return nil, err
+		}
+	}
+	return client.New(client.Config{URL: address, Token: token})
 }
 
 // say writes to stderr: what a person should know, beside the result.
