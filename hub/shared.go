@@ -18,6 +18,12 @@ type NATSServer = broker.ServerConfig
 
 var _ broker.Revoked = revoked{}
 
+// RotateKeys makes new keys for signing credentials in a hub's directory of
+// keys; what the old ones signed is good for the grace yet.
+func RotateKeys(dir string, grace time.Duration, now time.Time) error {
+	return broker.RotateKeys(dir, grace, now)
+}
+
 // shared tells whether other hubs may be at work on the same state.
 func (c Config) shared() bool { return c.NATSKeys != "" }
 

@@ -92,6 +92,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 // heard acts on a heartbeat's answer.
 func (s *session) heard(ctx context.Context, ack wire.HeartbeatAck, line int64) {
 	k := s.state()
+	s.issuer = ack.Issuer
 	if ack.Instance != k.Instance {
 		s.cfg.Log.WarnContext(ctx, "another hub instance answers: its intent is not taken", "accepted", k.Instance, "answers", ack.Instance,
 			"hint", "to accept it, join the cluster anew: capstan join "+s.cfg.Cluster)
@@ -108,13 +109,14 @@ func (s *session) heard(ctx context.Context, ack wire.HeartbeatAck, line int64) 
 }
 
 // renew asks for a fresh credential once a third of the present one's life has
-// passed.
+// passed, and when the hub signs with another key by now.
 func (s *session) renew(ctx context.Context) error {
 	claims, err := jwt.DecodeUserClaims(s.state().JWT)
 	if err != nil {
 		return errors.New("the agent's credential can't be read")
 	}
-	if claims.Expires == 0 || time.Now().Unix() < claims.IssuedAt+(claims.Expires-claims.IssuedAt)/3 {
+	old := claims.Expires != 0 && time.Now().Unix() >= claims.IssuedAt+(claims.Expires-claims.IssuedAt)/3
+	if !old && (s.issuer == "" || s.issuer == claims.Issuer) {
 		return nil
 	}
 	s.mu.Lock()

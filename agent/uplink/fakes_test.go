@@ -265,7 +265,11 @@ func (h *fakeHub) serve(m *nats.Msg) {
 		}
 		h.beats++
 		h.sources = hb.Cluster.Sources
-		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch}
+		signer, err := h.key.PublicKey()
+		if err != nil {
+			h.t.Error(err)
+		}
+		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch, Issuer: signer}
 		if hb.Epoch > h.epoch {
 			h.epoch, h.lastSeq = hb.Epoch, 0
 		}

@@ -96,6 +96,7 @@ type session struct {
 	hung          hangup
 	said          bool   // the hub has answered a heartbeat of this epoch; beat's own
 	seq           uint64 // of the last report; post's own
+	issuer        string // that signs the hub's credentials; beat's own
 
 	intents chan fleet.Intent // the latest that was pushed
 	fetch   chan struct{}     // asks for the intent to be fetched

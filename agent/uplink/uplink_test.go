@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/capstan-gitops/capstan/agent/uplink"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/signing"
@@ -252,6 +254,25 @@ func TestTheCredentialIsRenewed(t *testing.T) {
 	run(t, token, newSpoke(), v)
 	h.is("it asks in good time", func() bool { return h.renewals > 0 })
 	h.is("and is content then", func() bool { return h.beats > 3 })
+}
+
+func TestTheCredentialIsRenewedWhenAnotherKeySigns(t *testing.T) {
+	h := newHub(t)
+	run(t, h.token("j1"), newSpoke(status("web", "well")), &vault{})
+	h.is("all is reported", func() bool { return h.resent == 1 })
+	next, err := nkeys.CreateAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.set(func() {
+		if h.renewals != 0 {
+			t.Error("renewed for nothing")
+		}
+		h.key = next
+	})
+	h.is("it is renewed", func() bool { return h.renewals == 1 })
+	h.set(func() { h.beats = 0 })
+	h.is("and that is enough", func() bool { return h.beats > 3 && h.renewals == 1 })
 }
 
 func TestAReportTheHubWillNotTakeDoesNotHoldUpTheRest(t *testing.T) {

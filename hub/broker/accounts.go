@@ -84,7 +84,7 @@ type claims struct {
 
 // newClaims states the three accounts. Only HUB has JetStream, and nothing is
 // exported from one to another. hubFrom is the type of the hub's own connections.
-func newClaims(k *keyring, revoked revocations, hubFrom string) (*claims, error) {
+func newClaims(k *keyring, revoked revocations, hubFrom string, now time.Time) (*claims, error) {
 	var c claims
 	var ids []string
 	for _, kp := range []nkeys.KeyPair{k.operator, k.sys, k.hub, k.agents, k.agentRole, k.joinRole, k.hubRole} {
@@ -114,6 +114,13 @@ func newClaims(k *keyring, revoked revocations, hubFrom string) (*claims, error)
 	c.agents.Name = "AGENTS"
 	for i, r := range []role{agentRole, joinRole, hubRole} {
 		c.agents.SigningKeys.AddScopedSigner(r.scope(ids[4+i], hubFrom))
+	}
+	for _, r := range k.retired {
+		for i, of := range []role{agentRole, joinRole} {
+			if r.Role == of.name && r.Key != ids[4+i] && now.Before(r.Until) {
+				c.agents.SigningKeys.AddScopedSigner(of.scope(r.Key, hubFrom))
+			}
+		}
 	}
 	for key, at := range revoked {
 		c.agents.RevokeAt(key, time.Unix(at, 0))

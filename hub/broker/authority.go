@@ -50,6 +50,9 @@ func openAuthority(dir, instance string, names []string, now func() time.Time) (
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := keepPrivate(dir, 0o700); err != nil {
+		return nil, err
+	}
 	a := &authority{names: names, now: now}
 	certFile, keyFile := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
 	text, err := os.ReadFile(certFile)
@@ -67,6 +70,9 @@ func openAuthority(dir, instance string, names []string, now func() time.Time) (
 	secret, err := os.ReadFile(keyFile)
 	if err != nil {
 		return nil, damaged(keyFile, err)
+	}
+	if err := keepPrivate(keyFile, 0o600); err != nil {
+		return nil, err
 	}
 	pair, err := tls.X509KeyPair(text, secret)
 	if err != nil {

@@ -63,7 +63,7 @@ type Config struct {
 	CAFile    string           // what agents are told to trust, or SystemCA; empty: CertFile
 	Servers   []string         // URLs of NATS servers to use instead of an embedded one; then Dir is not used
 	Keys      string           // with Servers: directory of the keys that they were configured for
-	Now       func() time.Time // by which certificates end; nil: time.Now
+	Now       func() time.Time // by which certificates and retired keys end; nil: time.Now
 	// Observe hears how each message of an agent was answered: what it is, one of
 	// few words. Dropped hears of those that were not. Nil: nobody counts.
 	Observe func(what string, err error)
@@ -75,7 +75,7 @@ type Config struct {
 type Broker struct {
 	cfg      Config
 	instance string
-	keys     *keyring
+	keys     atomic.Pointer[keyring]
 	claims   *claims
 	resolver *server.MemAccResolver
 	server   *server.Server
@@ -131,14 +131,16 @@ func Open(cfg Config) (_ *Broker, err error) {
 	if b.instance, err = openInstance(filepath.Join(cfg.Dir, "instance")); err != nil {
 		return nil, err
 	}
-	if b.keys, err = openKeyring(filepath.Join(cfg.Dir, "keys")); err != nil {
+	keys, err := openKeyring(b.keysDir())
+	if err != nil {
 		return nil, err
 	}
+	b.keys.Store(keys)
 	if b.revoked, err = readRevocations(b.revokedPath()); err != nil {
 		return nil, err
 	}
 	b.revoked.drop(time.Now().Add(-agentLife))
-	if b.claims, err = newClaims(b.keys, b.revoked, jwt.ConnectionTypeInProcess); err != nil {
+	if b.claims, err = newClaims(keys, b.revoked, b.hubFrom(), b.cfg.Now()); err != nil {
 		return nil, err
 	}
 	if err := b.publish(); err != nil {
@@ -201,12 +203,23 @@ func (b *Broker) Secure() bool {
 	return b.cfg.secure()
 }
 
+// ring are the keys that count now.
+func (b *Broker) ring() *keyring { return b.keys.Load() }
+
+// hubFrom is how the hub itself connects.
+func (b *Broker) hubFrom() string {
+	if b.cfg.external() {
+		return jwt.ConnectionTypeStandard
+	}
+	return jwt.ConnectionTypeInProcess
+}
+
 func (b *Broker) revokedPath() string { return filepath.Join(b.cfg.Dir, "revoked.json") }
 
 // publish hands the accounts' claims to the server.
 func (b *Broker) publish() error {
 	for _, c := range []*jwt.AccountClaims{b.claims.sys, b.claims.hub, b.claims.agents} {
-		token, err := c.Encode(b.keys.operator)
+		token, err := c.Encode(b.ring().operator)
 		if err != nil {
 			return err
 		}
@@ -330,6 +343,8 @@ func (b *Broker) Serve(desk Desk) error {
 		return err
 	}
 	b.serving.Store(true)
+	stamp := b.keysStamp()
+	b.workers.Go(func() { b.watchKeys(stamp) })
 	if b.cfg.external() {
 		b.cfg.Log.Info("answering agents", "servers", b.cfg.Servers)
 		return b.Affirm(b.ctx)

@@ -1,10 +1,13 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,16 +102,43 @@ type bench struct {
 	*broker.Broker
 	desk *memo
 	dir  string
+	said *transcript
+
+	passed atomic.Int64 // nanoseconds that certificates and keys believe have passed
+}
+
+// transcript is a log that can be looked into while it is written.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *transcript) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *transcript) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func start(t *testing.T, dir string) *bench {
 	t.Helper()
-	b, err := broker.Open(broker.Config{Dir: dir, Listen: "127.0.0.1:0"})
+	said := &transcript{}
+	log := slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
+	b := &bench{desk: newMemo(), dir: dir, said: said}
+	var err error
+	b.Broker, err = broker.Open(broker.Config{Dir: dir, Listen: "127.0.0.1:0", Log: log, Now: func() time.Time {
+		return time.Now().Add(time.Duration(b.passed.Load()))
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &bench{Broker: b, desk: newMemo(), dir: dir}
+	return b
 }
 
 func serve(t *testing.T) *bench {

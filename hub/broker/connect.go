@@ -11,9 +11,9 @@ import (
 // identities are the hub's own connections, and who it is there.
 func (b *Broker) identities() []ownConn {
 	return []ownConn{
-		{&b.store, "HUB", func() (nats.Option, error) { return own(b.keys.hub, b.claims.hub.Subject, false) }},
-		{&b.system, "SYS", func() (nats.Option, error) { return own(b.keys.sys, b.claims.sys.Subject, false) }},
-		{&b.agents, "AGENTS", func() (nats.Option, error) { return own(b.keys.hubRole, b.claims.agents.Subject, true) }},
+		{&b.store, "HUB", func() (nats.Option, error) { return own(b.ring().hub, b.claims.hub.Subject, false) }},
+		{&b.system, "SYS", func() (nats.Option, error) { return own(b.ring().sys, b.claims.sys.Subject, false) }},
+		{&b.agents, "AGENTS", func() (nats.Option, error) { return own(b.ring().hubRole, b.claims.agents.Subject, true) }},
 	}
 }
 

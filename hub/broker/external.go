@@ -62,11 +62,13 @@ func (b *Broker) openExternal() (err error) {
 	if b.instance, err = openInstance(filepath.Join(b.cfg.Keys, "instance")); err != nil {
 		return err
 	}
-	if b.keys, err = openKeyring(b.cfg.Keys); err != nil {
+	keys, err := readKeyring(b.cfg.Keys)
+	if err != nil {
 		return err
 	}
+	b.keys.Store(keys)
 	b.revoked = revocations{}
-	if b.claims, err = newClaims(b.keys, b.revoked, jwt.ConnectionTypeStandard); err != nil {
+	if b.claims, err = newClaims(b.ring(), b.revoked, b.hubFrom(), b.cfg.Now()); err != nil {
 		return err
 	}
 	if b.ca, err = readCA(b.cfg.CAFile); err != nil {
@@ -163,11 +165,11 @@ func (b *Broker) announce(ctx context.Context) error {
 func (b *Broker) sendClaims(ctx context.Context, all map[string]int64) error {
 	b.revoked = maps.Clone(all)
 	b.revoked.drop(time.Now().Add(-agentLife))
-	c, err := newClaims(b.keys, b.revoked, jwt.ConnectionTypeStandard)
+	c, err := newClaims(b.ring(), b.revoked, b.hubFrom(), b.cfg.Now())
 	if err != nil {
 		return err
 	}
-	token, err := c.agents.Encode(b.keys.operator)
+	token, err := c.agents.Encode(b.ring().operator)
 	if err != nil {
 		return err
 	}
@@ -204,7 +206,7 @@ func (b *Broker) Affirm(ctx context.Context) error {
 	}
 	known, err := jwt.DecodeAccountClaims(strings.TrimSpace(string(answer.Data)))
 	if err == nil {
-		missing := false
+		missing := !b.signsFor(known)
 		for key, at := range all {
 			missing = missing || at >= time.Now().Add(-agentLife).Unix() && known.Revocations[key] < at
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // keyring is the trust root of the embedded server: who may sign whom. The
@@ -21,6 +23,11 @@ type keyring struct {
 
 	// Signing keys of AGENTS, each bound to one role's permissions.
 	agentRole, joinRole, hubRole nkeys.KeyPair
+
+	retired []retired
+
+	issuer string            // public key of agentRole
+	roles  map[string]string // by public key of what signs for them, or did
 }
 
 // openKeyring reads the keys below dir, or makes them at the first start.
@@ -28,7 +35,20 @@ func openKeyring(dir string) (*keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := keepPrivate(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return loadKeyring(dir, true)
+}
+
+// readKeyring reads keys that have to be there.
+func readKeyring(dir string) (*keyring, error) { return loadKeyring(dir, false) }
+
+func loadKeyring(dir string, create bool) (_ *keyring, err error) {
 	k := &keyring{}
+	if k.retired, err = readRetired(dir); err != nil {
+		return nil, err
+	}
 	for _, f := range []struct {
 		name   string
 		create func() (nkeys.KeyPair, error)
@@ -42,18 +62,39 @@ func openKeyring(dir string) (*keyring, error) {
 		{"agents-role-join", nkeys.CreateAccount, &k.joinRole},
 		{"agents-role-hub", nkeys.CreateAccount, &k.hubRole},
 	} {
+		if !create {
+			f.create = nil
+		}
 		kp, err := openKey(filepath.Join(dir, f.name+".nk"), f.create)
 		if err != nil {
 			return nil, err
 		}
 		*f.into = kp
 	}
-	return k, nil
+	return k, k.name()
 }
 
+// name notes who signs for which role.
+func (k *keyring) name() (err error) {
+	if k.issuer, err = k.agentRole.PublicKey(); err != nil {
+		return err
+	}
+	joins, err := k.joinRole.PublicKey()
+	if err != nil {
+		return err
+	}
+	k.roles = map[string]string{}
+	for _, r := range k.retired {
+		k.roles[r.Key] = r.Role
+	}
+	k.roles[k.issuer], k.roles[joins] = agentRole.name, joinRole.name
+	return nil
+}
+
+// openKey reads a key; create, if it is not nil, makes one that is not there.
 func openKey(path string, create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, error) {
 	seed, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && create != nil {
 		kp, err := create()
 		if err != nil {
 			return nil, err
@@ -66,11 +107,29 @@ func openKey(path string, create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, 
 	if err != nil {
 		return nil, err
 	}
+	if err := keepPrivate(path, 0o600); err != nil {
+		return nil, err
+	}
 	kp, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(seed))))
 	if err != nil {
 		return nil, fmt.Errorf("key file %s is damaged", path)
 	}
 	return kp, nil
+}
+
+// keepPrivate takes a file or directory away from everybody but its owner. Where
+// that can't be done, as on a volume that Kubernetes mounts for a group, the
+// group may keep it, and nobody else.
+func keepPrivate(path string, mode fs.FileMode) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	if err := os.Chmod(path, mode); err != nil && info.Mode().Perm()&0o007 != 0 {
+		return fleet.WithHint(fmt.Errorf("%s is open to everybody on this machine: %w", path, err),
+			fmt.Sprintf("chmod %o %s; of a Secret that is mounted, set defaultMode: 0440", mode, path))
+	}
+	return nil
 }
 
 // WriteSecret writes a file that only its owner may read, whole or not at all.

@@ -32,7 +32,7 @@ func (b *Broker) JoinUser(join string, until time.Time) (token, seed string, err
 		return "", "", err
 	}
 	now := time.Now()
-	token, err = credential(b.keys.joinRole, b.claims.agents.Subject, key, join, true, max(until.Sub(now), time.Second), now)
+	token, err = credential(b.ring().joinRole, b.claims.agents.Subject, key, join, true, max(until.Sub(now), time.Second), now)
 	return token, string(secret), err
 }
 
@@ -53,7 +53,7 @@ func (b *Broker) agentCredential(ctx context.Context, cluster, key string) (stri
 			return "", fleet.Unavailable("the hub is stopping")
 		}
 	}
-	return credential(b.keys.agentRole, b.claims.agents.Subject, key, cluster, true, agentLife, time.Now())
+	return credential(b.ring().agentRole, b.claims.agents.Subject, key, cluster, true, agentLife, time.Now())
 }
 
 // Revoke makes a key's credentials worthless and cuts its connections. It is
@@ -69,15 +69,9 @@ func (b *Broker) Revoke(ctx context.Context, key string) error {
 	if err := b.revoked.write(b.revokedPath()); err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	b.claims.agents.RevokeAt(key, now)
-	if err := b.publish(); err != nil {
+	if err := b.tell(); err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	account, err := b.server.LookupAccount(b.claims.agents.Subject)
-	if err != nil {
-		return fmt.Errorf("revoke: %w", err)
-	}
-	b.server.UpdateAccountClaims(account, b.claims.agents)
 	return nil
 }
 

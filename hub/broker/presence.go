@@ -44,28 +44,18 @@ type linkEvent struct {
 
 // watchPresence listens to the server's events of the agents' account.
 func (b *Broker) watchPresence(desk Desk) error {
-	agents, err := b.keys.agentRole.PublicKey()
-	if err != nil {
-		return err
-	}
-	joins, err := b.keys.joinRole.PublicKey()
-	if err != nil {
-		return err
-	}
 	p := &presence{links: make(map[string]map[linkID]bool)}
-	_, err = b.system.Subscribe("$SYS.ACCOUNT."+b.claims.agents.Subject+".*", func(m *nats.Msg) {
+	_, err := b.system.Subscribe("$SYS.ACCOUNT."+b.claims.agents.Subject+".*", func(m *nats.Msg) {
 		var e linkEvent
-		if err := json.Unmarshal(m.Data, &e); err != nil || e.Client.Issuer != agents && e.Client.Issuer != joins {
-			return // the hub's own
-		}
-		cluster, ok := nameIn(e.Client.JWT)
-		if !ok {
+		if err := json.Unmarshal(m.Data, &e); err != nil {
 			return
 		}
-		holder := "agent " + cluster
-		if e.Client.Issuer == joins {
-			holder = "join " + cluster
+		role := b.ring().roles[e.Client.Issuer]
+		name, ok := nameIn(e.Client.JWT)
+		if !ok || role == "" { // the hub's own
+			return
 		}
+		holder := role + " " + name
 		id := linkID{e.Server.ID, e.Client.ID}
 		switch {
 		case strings.HasSuffix(m.Subject, ".CONNECT"):
@@ -74,9 +64,9 @@ func (b *Broker) watchPresence(desk Desk) error {
 				b.kick(id)
 			}
 		case strings.HasSuffix(m.Subject, ".DISCONNECT"):
-			if p.went(holder, id) && e.Client.Issuer == agents {
-				b.cfg.Log.Debug("an agent's connection ended", "cluster", cluster)
-				desk.Lost(cluster, e.Time)
+			if p.went(holder, id) && role == agentRole.name {
+				b.cfg.Log.Debug("an agent's connection ended", "cluster", name)
+				desk.Lost(name, e.Time)
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 
@@ -74,7 +75,7 @@ func (c ServerConfig) Text() (string, error) {
 	if _, err := openInstance(filepath.Join(c.Keys, "instance")); err != nil {
 		return "", err
 	}
-	trust, err := newClaims(keys, nil, jwt.ConnectionTypeStandard)
+	trust, err := newClaims(keys, nil, jwt.ConnectionTypeStandard, time.Now())
 	if err != nil {
 		return "", err
 	}

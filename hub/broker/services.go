@@ -159,7 +159,9 @@ func (b *Broker) answer(ctx context.Context, desk Desk, up wire.Up, data []byte)
 		if err != nil {
 			return nil, err
 		}
-		return desk.Heartbeat(ctx, up.Cluster, hb)
+		ack, err := desk.Heartbeat(ctx, up.Cluster, hb)
+		ack.Issuer = b.ring().issuer
+		return ack, err
 	case wire.VerbIntent:
 		if _, err := wire.Decode[wire.IntentGet](data); err != nil {
 			return nil, err

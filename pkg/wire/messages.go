@@ -141,6 +141,9 @@ type HeartbeatAck struct {
 	Instance string `json:"instance"` // of the hub
 	Revision uint64 `json:"revision"` // of the intent the hub holds for the cluster
 	Epoch    uint64 `json:"epoch"`    // the highest the hub knew of before this heartbeat
+	// Issuer is the public key that signs credentials now: an agent whose own was
+	// signed by another renews it. Empty: nothing is to be done.
+	Issuer string `json:"issuer,omitempty"`
 }
 
 func (HeartbeatAck) Kind() Kind      { return "heartbeat-ack" }

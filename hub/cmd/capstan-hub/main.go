@@ -115,7 +115,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.NotifyFile, "notify-file", "", "whom to notify of what, in YAML; to try it: capstan-hub notify-test (default nobody is)")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address for Prometheus, /metrics, without authentication (default none)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newBackup(), newRestore())
+	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newRotateKeys(), newBackup(), newRestore())
 	return cmd
 }
 
