@@ -94,9 +94,10 @@ type facts struct {
 	Intent  fleet.Intent
 }
 
-func newFort(t *testing.T) *fort {
+func newFort(t *testing.T) *fort { return newFortWith(t, t.TempDir(), hub.Config{}) }
+
+func newFortWith(t *testing.T, dir string, cfg hub.Config) *fort {
 	t.Helper()
-	dir := t.TempDir()
 	var lines strings.Builder
 	for i := range 20 {
 		fmt.Fprintf(&lines, "admin%d admin sha256:%x\n", i, sha256.Sum256(fmt.Appendf(nil, "secret%d", i)))
@@ -104,7 +105,8 @@ func newFort(t *testing.T) *fort {
 	if err := os.WriteFile(filepath.Join(dir, "tokens"), []byte(lines.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, stop := run(t, hub.Config{DataDir: dir, NATSTLS: "on", NATSWSListen: "127.0.0.1:0"})
+	cfg.DataDir, cfg.NATSTLS, cfg.NATSWSListen = dir, "on", "127.0.0.1:0"
+	a, stop := run(t, cfg)
 	t.Cleanup(func() {
 		if err := stop(); err != nil {
 			t.Errorf("the hub ended with %v", err)
