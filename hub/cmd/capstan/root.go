@@ -44,7 +44,7 @@ func newRoot(s *shell) *cobra.Command {
 		newGet(s), newDescribe(s), newDiff(s), newTree(s), newHistory(s),
 		newApprove(s), newReject(s), newSync(s),
 		newJoin(s), newLabel(s), newCluster(s), newOpen(s),
-		newLogin(s), newLogout(s), newToken(s), newWhoami(s), newVersion(s),
+		newLogin(s), newLogout(s), newToken(s), newWhoami(s), newSupportBundle(s), newVersion(s),
 	)
 	return root
 }
