@@ -199,6 +199,10 @@ func (e *Engine) renderFailed(name fleet.AppName, spec string, err error) error 
 		e.trouble(name, problem{reason: "ChartUnavailable", message: oneLine(away), hint: away.Hint, unknown: true})
 		return err
 	}
+	if lost, ok := errors.AsType[*unit.ReadError](err); ok {
+		e.trouble(name, problem{reason: "ReadFailed", message: oneLine(lost), hint: fleet.Hint(lost), unknown: true})
+		return err
+	}
 	var bad *unit.RenderError
 	if !errors.As(err, &bad) {
 		return fmt.Errorf("render: %w", err)

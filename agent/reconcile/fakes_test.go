@@ -32,6 +32,7 @@ type repository struct {
 	ref     string // "": main
 	notice  string
 	renders []string
+	lost    map[string]error           // why files of a path can't be had
 	chosen  map[string]*unit.Directory // by path, at the last render
 
 	chartAway bool   // charts can't be fetched
@@ -63,7 +64,11 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 		r.chosen = map[string]*unit.Directory{}
 	}
 	r.chosen[q.Path] = q.Directory
+	lost := r.lost[q.Path]
 	r.mu.Unlock()
+	if lost != nil {
+		return unit.Rendered{}, &unit.ReadError{Path: q.Path, Commit: q.Snapshot.Commit, Err: lost}
+	}
 	text, ok := q.Snapshot.Tree.(tree)[q.Path]
 	read := unit.Read{Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: hashOf(text)}
 	if !ok {

@@ -42,8 +42,11 @@ func (e *Engine) moved(m unit.Moved) {
 			e.parts.Record.Event(name, true, "Rewound", fmt.Sprintf("%s was moved to %s, which does not come after %s", s.Ref, s.Commit, s.Rewound))
 		}
 	}
-	if m.Own && m.Head {
+	switch {
+	case m.Own && m.Head:
 		e.world.moved = true
+	case m.Head:
+		e.expect()
 	}
 }
 
@@ -129,6 +132,7 @@ func (e *Engine) passOn() {
 		return
 	}
 	e.world.moved = false
+	e.expect()
 	add := func(name fleet.AppName) {
 		if name != e.root {
 			e.now(name)
@@ -142,6 +146,21 @@ func (e *Engine) passOn() {
 	}
 	for name := range e.apps {
 		add(name)
+	}
+}
+
+// expect tells the repositories which paths will be rendered. Called with e.mu held.
+func (e *Engine) expect() {
+	paths := map[unit.Ahead][]string{}
+	for name, w := range e.world.wanted {
+		if at := e.latest(name).Snapshot; at != nil {
+			if tree, ok := at.Tree.(unit.Ahead); ok {
+				paths[tree] = append(paths[tree], w.app.Spec.Source.Path)
+			}
+		}
+	}
+	for tree, all := range paths {
+		tree.Expect(all)
 	}
 }
 

@@ -125,7 +125,7 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 	switch {
 	case err != nil && s.err != nil:
 		p.spent = true
-		return unit.Rendered{}, s.err
+		return unit.Rendered{}, s.failure(q)
 	case err != nil:
 		p.spent = true
 		return p.condemned(err, q, l)
@@ -136,7 +136,7 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 		return unit.Rendered{}, bad
 	}
 	if s.err != nil {
-		return unit.Rendered{}, fmt.Errorf("read %s at %.12s: %w", q.Path, q.Snapshot.Commit, s.err)
+		return unit.Rendered{}, s.failure(q)
 	}
 	if f := o.Failure; f != nil && f.Again {
 		return unit.Rendered{}, &unit.ChartError{Message: f.Message, Hint: f.Hint}

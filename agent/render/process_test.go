@@ -170,3 +170,49 @@ func TestNothingIsRenderedAfterClose(t *testing.T) {
 		t.Error("rendered by a closed renderer")
 	}
 }
+
+// slowTree takes its time with every file.
+type slowTree struct {
+	unit.Tree
+	each time.Duration
+	err  error
+}
+
+func (t slowTree) Blob(ctx context.Context, file unit.Hash, max int64) ([]byte, error) {
+	timer := time.NewTimer(t.each)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+	}
+	if t.err != nil {
+		return nil, t.err
+	}
+	return t.Tree.Blob(ctx, file, max)
+}
+
+func TestTimeThatFilesTakeToComeIsNotTheRendersOwn(t *testing.T) {
+	const limit = 2 * time.Second
+	r := newRenderer(t, render.Config{Timeout: limit})
+	q := unit.RenderRequest{Snapshot: snapshot(guestbook), Path: "apps/guestbook/base"}
+	q.Snapshot.Tree = slowTree{Tree: q.Snapshot.Tree, each: limit} // three files
+	if _, err := r.Render(t.Context(), q); err != nil {
+		t.Errorf("a render that waited: %v", err)
+	}
+}
+
+func TestFilesThatCannotBeHadAreNoFaultOfTheApp(t *testing.T) {
+	r := newRenderer(t, render.Config{})
+	q := unit.RenderRequest{Snapshot: snapshot(guestbook), Path: "apps/guestbook/base"}
+	gone := errors.New("the server is gone")
+	q.Snapshot.Tree = slowTree{Tree: q.Snapshot.Tree, err: gone}
+	_, err := r.Render(t.Context(), q)
+	lost, ok := errors.AsType[*unit.ReadError](err)
+	if !ok || !errors.Is(err, gone) || lost.Path != q.Path {
+		t.Errorf("got %v", err)
+	}
+	if _, ok := errors.AsType[*unit.RenderError](err); ok {
+		t.Error("it is said to be the repository's content")
+	}
+}

@@ -38,7 +38,7 @@ type server struct {
 	since   time.Time     // when the fetch at work began; zero: none is
 }
 
-// away is how long a render waited for charts so far.
+// away is how long a render waited for files and charts so far.
 func (s *server) away() time.Duration {
 	s.clock.Lock()
 	defer s.clock.Unlock()
@@ -56,6 +56,10 @@ func (s *server) fetching(on bool) {
 		return
 	}
 	s.fetched, s.since = s.fetched+time.Since(s.since), time.Time{}
+}
+
+func (s *server) failure(q unit.RenderRequest) error {
+	return &unit.ReadError{Path: q.Path, Commit: q.Snapshot.Commit, Err: s.err}
 }
 
 // converse sends a job and answers questions until there is an outcome.
@@ -120,7 +124,9 @@ func (s *server) blob(ctx context.Context, question []byte) ([]byte, error) {
 	if !s.afford(0) {
 		return pipe.Refusal(pipe.StatusBudget), nil
 	}
+	s.fetching(true)
 	b, err := s.tree.Blob(ctx, q.File, int64(min(q.Most, maxFile)))
+	s.fetching(false)
 	if errors.Is(err, unit.ErrTooLarge) {
 		return pipe.Refusal(pipe.StatusTooLarge), nil
 	}

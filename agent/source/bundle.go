@@ -88,6 +88,8 @@ func readBundleHeader(path string) (bundleHeader, error) {
 
 func (v *bundlesVisit) references() references { return v.refs }
 
+func (v *bundlesVisit) gives() bool { return false }
+
 func (v *bundlesVisit) Close() error { return nil }
 
 // bring reads the newest bundle with the tip, and before it those it builds on:
@@ -97,6 +99,7 @@ func (v *bundlesVisit) bring(ctx context.Context, tip unit.Hash, have state) (br
 	if last < 0 {
 		return brought{}, fleet.WithHint(fleet.NotFound("no bundle is made for %s", tip), "bundles are made for branches and tags; follow one of them")
 	}
+	have = have.whole()
 	var problem error
 	for first := last; first >= 0; first-- {
 		base := objects(nil)
@@ -149,7 +152,7 @@ func (v *bundlesVisit) from(ctx context.Context, first, last int, tip unit.Hash,
 			return brought{}, fleet.WithHint(fleet.Invalid("bundle %s: %w", plain(v.all[i].name), err), cmp.Or(fleet.Hint(err), bundleHint))
 		}
 	}
-	got, err := all.of(tip)
+	got, err := all.of(tip, v.cfg.Limits, true)
 	if err != nil {
 		return brought{}, fleet.WithHint(fleet.Invalid("bundle %s: %w", plain(v.all[last].name), err), bundleHint)
 	}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"log/slog"
 	"os"
 	"time"
 
@@ -42,6 +43,9 @@ type Config struct {
 
 	Limits  Limits        // zero fields: defaults
 	Timeout time.Duration // of one fetch; 0: two minutes
+	Log     *slog.Logger  // nil: nothing is logged
+
+	small int // how many files are all held where the server filters
 
 	// readFile reads the files with credentials and what is trusted; nil: from disk.
 	readFile func(name string) ([]byte, error)
@@ -58,6 +62,12 @@ func (c *Config) read(name string) ([]byte, error) {
 func (c *Config) setDefaults() {
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.small == 0 {
+		c.small = smallRepository
 	}
 	c.Limits.setDefaults()
 }

@@ -26,6 +26,7 @@ type disk struct {
 
 var (
 	_ place = (*disk)(nil)
+	_ giver = (*disk)(nil)
 	_ visit = (*diskVisit)(nil)
 )
 
@@ -41,7 +42,7 @@ func (d *disk) visit(context.Context) (visit, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), cache.NewObjectLRU(8*cache.MiByte), filesystem.Options{})
+	store := openStore(dir)
 	v := &diskVisit{cfg: d.cfg, store: store, refs: references{}}
 	all, err := store.IterReferences()
 	if err != nil {
@@ -88,6 +89,8 @@ func unreadable(err error) error {
 
 func (v *diskVisit) references() references { return v.refs }
 
+func (v *diskVisit) gives() bool { return true }
+
 func (v *diskVisit) Close() error { return v.store.Close() }
 
 // bring reads what we lack. Below a directory that we have, nothing is lacking.
@@ -97,6 +100,7 @@ func (v *diskVisit) bring(ctx context.Context, tip unit.Hash, have state) (got b
 			err = damaged(fmt.Errorf("it is malformed: %v", p))
 		}
 	}()
+	have = have.whole()
 	l := loader{ctx: ctx, from: v.store, into: newPackStore(have.objects), guard: guard{limits: v.cfg.Limits}}
 	if err := l.tip(tip); err != nil {
 		if ctx.Err() != nil {
@@ -106,10 +110,39 @@ func (v *diskVisit) bring(ctx context.Context, tip unit.Hash, have state) (got b
 	}
 	all := l.into.added
 	maps.Copy(all, have.objects)
-	if got, err = all.of(tip); err != nil {
+	if got, err = all.of(tip, v.cfg.Limits, true); err != nil {
 		return brought{}, damaged(err)
 	}
 	return got, nil
+}
+
+// give reads files by their names.
+func (d *disk) give(ctx context.Context, wants []unit.Hash) (got objects, err error) {
+	defer func() {
+		if p := recover(); p != nil { // as above
+			err = damaged(fmt.Errorf("it is malformed: %v", p))
+		}
+	}()
+	dir, err := d.find()
+	if err != nil {
+		return nil, err
+	}
+	store := openStore(dir)
+	defer func() { _ = store.Close() }() // it was only read
+	l := loader{ctx: ctx, from: store, into: newPackStore(nil), guard: guard{limits: d.cfg.Limits}}
+	for _, h := range wants {
+		if _, err := l.load(plumbing.BlobObject, h); err != nil {
+			return nil, damaged(err)
+		}
+		if l.into.added[h].kind != plumbing.BlobObject {
+			return nil, damaged(fmt.Errorf("%s is not a file", h))
+		}
+	}
+	return l.into.added, nil
+}
+
+func openStore(dir string) *filesystem.Storage {
+	return filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), cache.NewObjectLRU(8*cache.MiByte), filesystem.Options{})
 }
 
 // history reads commits until it has as many as asked for.

@@ -3,6 +3,7 @@ package source
 import (
 	"bufio"
 	"bytes"
+	"io"
 	"strings"
 	"time"
 
@@ -67,3 +68,31 @@ func DefaultLimits() Limits {
 
 // Held tells how many objects a repository has in memory.
 func Held(s unit.Snapshot) int { return len(s.Tree.(*tree).objects) }
+
+// Blobless has files come when they are read, however few there are.
+func Blobless(c *Config) { c.small = -1 }
+
+// ReadAbilities gives what a server offers.
+func ReadAbilities(in io.Reader) (filter bool, err error) {
+	able, err := readAbilities(in)
+	return able.filter, err
+}
+
+// ReadRefs gives how many references there are.
+func ReadRefs(in io.Reader) (int, error) {
+	refs, err := readRefs(in, 100)
+	return len(refs), err
+}
+
+// ReadPackAnswer gives the pack of an answer.
+func ReadPackAnswer(in io.Reader, limit int64) ([]byte, error) { return readPackAnswer(in, limit) }
+
+// HeldFiles tells how many files a repository has that came apart from their commit.
+func (r *Repository) HeldFiles() int {
+	r.files.mu.Lock()
+	defer r.files.mu.Unlock()
+	return len(r.files.held)
+}
+
+// SetFilesClock replaces the clock that tells when a place is asked again.
+func (r *Repository) SetFilesClock(now func() time.Time) { r.files.now = now }

@@ -175,6 +175,7 @@ func (f *follower) open() error {
 				return err
 			}
 		}
+		cfg.Log = f.pool.log
 		repository, err := New(cfg)
 		if err != nil {
 			return err

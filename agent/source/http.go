@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/transport"
@@ -29,9 +30,13 @@ type httpLine struct {
 	endpoint *transport.Endpoint
 	maxBytes int64
 
+	mu     sync.Mutex
 	made   [][]byte // the files the transport was made with
 	http   *http.Transport
 	client transport.Transport
+	two    *http.Client // for version 2 of the protocol
+	met    *greeting    // by the server, if it speaks version 2
+	until  time.Time    // then it is asked again which version it speaks, and what it can do
 }
 
 var _ line = (*httpLine)(nil)
@@ -46,26 +51,50 @@ func newHTTPServer(cfg *Config, url string, a address) (*server, error) {
 		return nil, err
 	}
 	l := &httpLine{cfg: cfg, stranger: a.scheme != own.scheme || a.host != own.host, endpoint: endpoint, maxBytes: cfg.Limits.answerBytes()}
-	return newServer(cfg, l), l.refresh()
+	return newServer(cfg, url, l), l.refresh()
 }
 
-// open begins a session for one fetch. go-git keeps credentials from going along
-// when the server sends us to another one; a redirect changes the session's
-// endpoint, so each has its own.
-func (l *httpLine) open(context.Context) (transport.UploadPackSession, credentials, error) {
+// open begins a session for one fetch. What version a server speaks is
+// remembered, so that a poll is one request.
+func (l *httpLine) open(ctx context.Context) (session, credentials, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var with credentials
 	if !l.stranger {
 		var err error
 		if with, err = l.cfg.credentials(); err != nil {
-			return nil, with, err
+			return session{}, with, err
 		}
 	}
 	if err := l.refresh(); err != nil {
-		return nil, with, err
+		return session{}, with, err
 	}
+	if !time.Now().Before(l.until) {
+		met, err := l.greet(ctx, with)
+		if err != nil && !errors.Is(err, errOldProtocol) {
+			return session{}, with, err
+		}
+		l.met, l.until = met, time.Now().Add(askAgain)
+	}
+	if l.met != nil {
+		return session{talk: &httpTalk{client: l.two, met: *l.met, with: with}}, with, nil
+	}
+	// go-git keeps credentials from going along when the server sends us to
+	// another one; a redirect changes the session's endpoint, so each has its own.
 	endpoint := *l.endpoint
-	session, err := l.client.NewUploadPackSession(&endpoint, with.auth())
-	return session, with, err
+	old, err := l.client.NewUploadPackSession(&endpoint, with.auth())
+	return session{old: old}, with, err
+}
+
+// askAgain is how long a server is taken to be what it was.
+const askAgain = time.Hour
+
+func (l *httpLine) forget() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := l.met != nil
+	l.met, l.until = nil, time.Time{}
+	return known
 }
 
 // refresh makes the transport, again when one of its files changed.
@@ -106,7 +135,9 @@ func (l *httpLine) refresh() error {
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}
-	l.client = githttp.NewClient(&http.Client{Transport: &boundedTransport{next: l.http, max: l.maxBytes}})
+	bounded := &boundedTransport{next: l.http, max: l.maxBytes}
+	l.client = githttp.NewClient(&http.Client{Transport: bounded})
+	l.two = &http.Client{Transport: bounded, CheckRedirect: checkRedirect}
 	return nil
 }
 

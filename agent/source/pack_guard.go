@@ -17,6 +17,7 @@ type Limits struct {
 	ObjectBytes int64  // one object, inflated
 	TotalBytes  int64  // all objects, inflated
 	Objects     uint32 // files, directories and commits
+	Depth       int    // of directories in each other
 }
 
 func (l *Limits) setDefaults() {
@@ -31,6 +32,9 @@ func (l *Limits) setDefaults() {
 	}
 	if l.Objects == 0 {
 		l.Objects = 200_000
+	}
+	if l.Depth == 0 {
+		l.Depth = 100
 	}
 }
 

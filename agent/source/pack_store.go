@@ -16,9 +16,19 @@ import (
 )
 
 // unpack adds a pack's objects to those at hand, which deltas may build on.
-// Neither map is written to afterwards. The parser has panicked on malformed
-// packs before; one repository's damage must not end the agent.
+// Neither map is written to afterwards.
 func unpack(pack []byte, base objects) (all objects, err error) {
+	if all, err = unpackAlone(pack, base); err != nil {
+		return nil, err
+	}
+	maps.Copy(all, base)
+	return all, nil
+}
+
+// unpackAlone gives the pack's objects without those at hand. The parser has
+// panicked on malformed packs before; one repository's damage must not end the
+// agent.
+func unpackAlone(pack []byte, base objects) (added objects, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("pack: it is malformed: %v", p)
@@ -32,7 +42,6 @@ func unpack(pack []byte, base objects) (all objects, err error) {
 	if _, err := parser.Parse(); err != nil {
 		return nil, fmt.Errorf("pack: %w", err)
 	}
-	maps.Copy(store.added, base)
 	return store.added, nil
 }
 

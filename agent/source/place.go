@@ -18,6 +18,8 @@ type place interface {
 type visit interface {
 	io.Closer
 	references() references
+	// gives tells whether the place gives files by their names.
+	gives() bool
 	// bring gives a commit, or a tag of one, with all it needs and nothing else.
 	// What we have is not brought again.
 	bring(ctx context.Context, tip unit.Hash, have state) (brought, error)
@@ -30,6 +32,13 @@ type visit interface {
 type brought struct {
 	commit, root unit.Hash
 	objects      objects
+	names        []unit.Hash // of all files, sorted
+	blobless     bool        // the files are not among the objects
+}
+
+// giver is a place that gives files by their names.
+type giver interface {
+	give(ctx context.Context, wants []unit.Hash) (objects, error)
 }
 
 // state is what a fetch gave.
@@ -37,7 +46,21 @@ type state struct {
 	chosen   chosen
 	commit   unit.Hash
 	objects  objects
+	names    []unit.Hash // of all files, sorted
+	blobless bool        // files come when they are read
 	snapshot unit.Snapshot
 }
 
 func (s state) empty() bool { return s.objects == nil }
+
+// small tells that all files are there and are to be.
+func (s state) small(most int) bool { return !s.empty() && !s.blobless && len(s.names) <= most }
+
+// whole is nothing where files are missing: what builds on files can't build on
+// it.
+func (s state) whole() state {
+	if s.blobless {
+		return state{}
+	}
+	return s
+}

@@ -68,6 +68,21 @@ func (r Ref) String() string {
 	}
 }
 
+// prefixes are of the references that matter, and of those that are named when
+// there is none. A commit needs no reference.
+func (r Ref) prefixes() (narrow, wide string) {
+	switch {
+	case r.Commit != "":
+		return "", ""
+	case r.Semver != "":
+		return "refs/tags/", "refs/tags/"
+	case r.Tag != "":
+		return "refs/tags/" + r.Tag, "refs/tags/"
+	default:
+		return "refs/heads/" + r.Branch, "refs/heads/"
+	}
+}
+
 // chosen is what a ref stands for at one time.
 type chosen struct {
 	name string    // "main", "v1.2.3"; "" of a commit

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -15,6 +16,8 @@ type Repository struct {
 	cfg    Config
 	spots  []*spot // the repository itself, and its mirrors
 	parsed *parsedTrees
+	files  *files
+	gave   atomic.Pointer[spot] // files, or the commit
 	now    func() time.Time
 
 	fetching chan struct{} // holds one value while a fetch runs
@@ -51,6 +54,7 @@ func New(cfg Config) (*Repository, error) {
 		}
 		r.spots = append(r.spots, &spot{place: p, url: url, mirror: i > 0})
 	}
+	r.files = newFiles(r.cfg.Limits, r.give)
 	return r, nil
 }
 
@@ -58,6 +62,8 @@ func New(cfg Config) (*Repository, error) {
 // again. The other is not used any more.
 func (r *Repository) goOnFrom(before *Repository) {
 	r.parsed, r.last, r.resumed, r.accepted = before.parsed, before.last, before.resumed, before.accepted
+	r.files = before.files
+	r.files.comeBy(r.give)
 }
 
 func newPlace(cfg *Config, url string) (place, error) {
@@ -67,7 +73,7 @@ func newPlace(cfg *Config, url string) (place, error) {
 	}
 	switch a.scheme {
 	case "ssh":
-		return newSSHServer(cfg, a)
+		return newSSHServer(cfg, url, a)
 	case "file":
 		return &disk{cfg: cfg, dir: a.path}, nil
 	case "bundle":
@@ -166,7 +172,7 @@ func (r *Repository) look(ctx context.Context, s *spot) error {
 	switch {
 	case found == r.last.chosen && !r.last.empty():
 		s.behind = lag{}
-		return nil
+		return r.rescue(ctx, v, found)
 	case found.tip == r.refused.tip && r.refused.err != nil:
 		return r.refused.err
 	case s.behind.tip == found.tip && s.behind.of == r.before():
@@ -200,13 +206,14 @@ func (r *Repository) look(ctx context.Context, s *spot) error {
 		return err
 	}
 	r.refused, r.unverified = refusal{}, state{}
-	r.last = next
+	r.follow(ctx, s, next)
 	return nil
 }
 
 // bring gets what we lack of a tip.
 func (r *Repository) bring(ctx context.Context, v visit, found chosen, from string) (state, error) {
-	got := brought{commit: r.last.commit, root: r.last.snapshot.Root, objects: r.last.objects}
+	last := r.last
+	got := brought{commit: last.commit, root: last.snapshot.Root, objects: last.objects, names: last.names, blobless: last.blobless}
 	if found.tip != r.last.chosen.tip || r.last.empty() {
 		var err error
 		if got, err = v.bring(ctx, found.tip, r.last); err != nil {
@@ -216,8 +223,11 @@ func (r *Repository) bring(ctx context.Context, v visit, found chosen, from stri
 			return state{}, damaged(err)
 		}
 	}
-	return state{chosen: found, commit: got.commit, objects: got.objects, snapshot: unit.Snapshot{
-		RepoURL: r.cfg.URL, Ref: found.name, Commit: got.commit.String(), Root: got.root,
-		From: from, Tree: &tree{objects: got.objects, parsed: r.parsed},
+	t := &tree{objects: got.objects, parsed: r.parsed, root: got.root, names: got.names}
+	if got.blobless {
+		t.files = r.files
+	}
+	return state{chosen: found, commit: got.commit, objects: got.objects, names: got.names, blobless: got.blobless, snapshot: unit.Snapshot{
+		RepoURL: r.cfg.URL, Ref: found.name, Commit: got.commit.String(), Root: got.root, From: from, Tree: t,
 	}}, nil
 }

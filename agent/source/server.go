@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
@@ -20,18 +21,31 @@ import (
 // server is a place that speaks Git's protocol.
 type server struct {
 	cfg  *Config
+	url  string
 	line line
+	how  atomic.Pointer[string] // it was read last
 }
 
-// line leads to a server.
+// line leads to a server. It is safe for concurrent use.
 type line interface {
 	// open begins a session, with the credentials that are to be kept out of
 	// what people see, also beside an error.
-	open(ctx context.Context) (transport.UploadPackSession, credentials, error)
+	open(ctx context.Context) (session, credentials, error)
+	// forget has what is remembered of the server found out again. It tells
+	// whether there was any such thing.
+	forget() bool
+}
+
+// session is one with a server, in the version of Git's protocol that it speaks:
+// one of the two is there.
+type session struct {
+	talk talk                        // version 2
+	old  transport.UploadPackSession // 0 or 1
 }
 
 var (
 	_ place = (*server)(nil)
+	_ giver = (*server)(nil)
 	_ visit = (*serverVisit)(nil)
 )
 
@@ -45,30 +59,96 @@ var allowThinPacks = sync.OnceFunc(func() {
 		func(c capability.Capability) bool { return c == capability.ThinPack })
 })
 
-func newServer(cfg *Config, l line) *server {
+func newServer(cfg *Config, url string, l line) *server {
 	allowThinPacks()
-	return &server{cfg: cfg, line: l}
+	return &server{cfg: cfg, url: url, line: l}
 }
 
+// visit asks once more where a server is no longer what it was.
 func (s *server) visit(ctx context.Context) (visit, error) {
-	session, refs, with, err := s.open(ctx)
+	v, with, err := s.look(ctx)
+	if err != nil && ctx.Err() == nil && !plainlySaid(err) && s.line.forget() {
+		v, with, err = s.look(ctx)
+	}
 	if err != nil {
 		return nil, s.explain(ctx, with, err)
 	}
-	return &serverVisit{server: s, session: session, refs: refs, with: with}, nil
+	return v, nil
 }
 
-func (s *server) open(ctx context.Context) (transport.UploadPackSession, *packp.AdvRefs, credentials, error) {
+// plainlySaid tells answers that would be the same in any version: a server is
+// not to be asked twice with a password it refuses.
+func plainlySaid(err error) bool {
+	for _, each := range []error{transport.ErrEmptyRemoteRepository, transport.ErrAuthenticationRequired, transport.ErrAuthorizationFailed} {
+		if errors.Is(err, each) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *server) look(ctx context.Context) (visit, credentials, error) {
 	session, with, err := s.line.open(ctx)
 	if err != nil {
-		return nil, nil, with, err
+		return nil, with, err
 	}
+	if session.talk != nil {
+		v := &talkVisit{server: s, talk: session.talk, with: with}
+		if err := v.listRefs(ctx); err != nil {
+			_ = v.Close() // of the two errors, the first says more
+			return nil, with, err
+		}
+		s.tell(map[bool]string{true: readFilter, false: readWhole}[session.talk.able().filter])
+		return v, with, nil
+	}
+	refs, err := s.advertised(ctx, session.old)
+	if err != nil {
+		return nil, with, err
+	}
+	s.tell(readOld)
+	return &serverVisit{server: s, session: session.old, refs: refs, with: with}, with, nil
+}
+
+// tell says how a server is read, once for as long as it stays so.
+func (s *server) tell(how string) {
+	if was := s.how.Swap(&how); was == nil || *was != how {
+		s.cfg.Log.Info("how the Git server is read", "url", s.url, "protocol", how)
+	}
+}
+
+// The ways to read a server, for people who wonder what a fetch costs.
+const (
+	readOld    = "version 1: every poll lists all branches and tags, and all files are held"
+	readWhole  = "version 2 without filters: all files are held"
+	readFilter = "version 2 with filters: of a large repository files are brought when they are read"
+)
+
+func (s *server) advertised(ctx context.Context, session transport.UploadPackSession) (*packp.AdvRefs, error) {
 	refs, err := session.AdvertisedReferencesContext(ctx)
 	if err != nil {
-		_ = session.Close() // of the two errors, the first says more
-		return nil, nil, with, err
+		_ = session.Close() // likewise
 	}
-	return session, refs, with, nil
+	return refs, err
+}
+
+// give brings files by their names, which servers that speak version 2 do.
+func (s *server) give(ctx context.Context, wants []unit.Hash) (objects, error) {
+	session, with, err := s.line.open(ctx)
+	if err != nil {
+		return nil, s.explain(ctx, with, err)
+	}
+	if session.talk == nil {
+		_ = session.old.Close() // nothing was asked
+		return nil, errNoFiles
+	}
+	v := &talkVisit{server: s, talk: session.talk, with: with}
+	defer func() { _ = v.Close() }() // what was asked for is here, or an error
+	got, err := v.files(ctx, wants)
+	if err != nil {
+		s.line.forget()
+		return nil, s.explain(ctx, with, err)
+	}
+	return got, nil
 }
 
 // serverVisit is one session, until a pack was asked for: a server ends it then.
@@ -88,11 +168,14 @@ func (v *serverVisit) references() references {
 	return refs
 }
 
+func (v *serverVisit) gives() bool { return false }
+
 func (v *serverVisit) Close() error { return v.session.Close() }
 
 // bring downloads what the tip needs and we lack. A server that was wrong about
 // what we have, because history was rewritten under it, is asked for everything.
 func (v *serverVisit) bring(ctx context.Context, tip unit.Hash, have state) (brought, error) {
+	have = have.whole()
 	got, err := v.download(ctx, tip, have)
 	if err != nil && !have.empty() && ctx.Err() == nil && !errors.Is(err, errLimit) {
 		got, err = v.download(ctx, tip, state{})
@@ -119,7 +202,7 @@ func (v *serverVisit) download(ctx context.Context, tip unit.Hash, have state) (
 	if err != nil {
 		return brought{}, damaged(err)
 	}
-	got, err := all.of(tip)
+	got, err := all.of(tip, v.server.cfg.Limits, true)
 	if err != nil {
 		return brought{}, damaged(err)
 	}
@@ -129,6 +212,7 @@ func (v *serverVisit) download(ctx context.Context, tip unit.Hash, have state) (
 // history asks for commits alone where the server filters, and otherwise for
 // what else changed with them.
 func (v *serverVisit) history(ctx context.Context, commit unit.Hash, depth int, have state) (history, error) {
+	have = have.whole()
 	base := objects(nil)
 	filters := v.refs.Capabilities.Supports(capability.Filter)
 	if filters {
@@ -176,11 +260,19 @@ const unfilteredDepth = 64
 func (v *serverVisit) send(ctx context.Context, request *packp.UploadPackRequest) ([]byte, error) {
 	if v.used {
 		_ = v.session.Close() // nothing is expected of it
-		session, refs, with, err := v.server.open(ctx)
+		session, with, err := v.server.line.open(ctx)
 		if err != nil {
 			return nil, err
 		}
-		v.session, v.refs, v.with = session, refs, with
+		if session.old == nil { // it was brought up to date just now
+			_ = session.talk.Close()
+			return nil, errors.New("the server speaks another version of Git's protocol than before")
+		}
+		refs, err := v.server.advertised(ctx, session.old)
+		if err != nil {
+			return nil, err
+		}
+		v.session, v.refs, v.with = session.old, refs, with
 	}
 	v.used = true
 	answer, err := v.session.UploadPack(ctx, request)

@@ -2,8 +2,6 @@ package source_test
 
 import (
 	"bytes"
-	"compress/gzip"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -54,6 +52,9 @@ func newGitServerOn(t *testing.T, start func(http.Handler) *httptest.Server) *gi
 	run(t, "", "init", "-q", "--bare", "-b", "main", s.bare)
 	run(t, s.work, "init", "-q", "-b", "main")
 	run(t, s.work, "remote", "add", "origin", s.bare)
+	if flavour(t) == large {
+		run(t, s.bare, "config", "uploadpack.allowFilter", "true")
+	}
 	s.http = start(s)
 	t.Cleanup(s.http.Close)
 	s.url = s.http.URL + "/fleet.git"
@@ -90,25 +91,30 @@ func (s *gitServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/fleet.git/info/refs":
 		w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
-		fmt.Fprint(out, "001e# service=git-upload-pack\n0000")
-		s.uploadPack(r.Context(), out, nil, "--advertise-refs")
+		if protocol(s.t, r.Header.Get("Git-Protocol")) == "" { // as git http-backend does
+			fmt.Fprint(out, "001e# service=git-upload-pack\n0000")
+		}
+		s.uploadPack(r, out, nil, "--advertise-refs")
 	case "/fleet.git/git-upload-pack":
-		s.packs.Add(1)
-		body := io.Reader(r.Body)
-		if r.Header.Get("Content-Encoding") == "gzip" {
-			body, _ = gzip.NewReader(r.Body)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if !bytes.Contains(body, []byte("command=ls-refs")) {
+			s.packs.Add(1)
 		}
 		w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
-		s.uploadPack(r.Context(), out, body)
+		s.uploadPack(r, out, bytes.NewReader(body))
 	default:
 		http.NotFound(w, r)
 	}
 }
 
-func (s *gitServer) uploadPack(ctx context.Context, out io.Writer, in io.Reader, flags ...string) {
-	cmd := exec.CommandContext(ctx, "git", append(append([]string{"upload-pack", "--stateless-rpc"}, flags...), s.bare)...)
+func (s *gitServer) uploadPack(r *http.Request, out io.Writer, in io.Reader, flags ...string) {
+	cmd := exec.CommandContext(r.Context(), "git", append(append([]string{"upload-pack", "--stateless-rpc"}, flags...), s.bare)...)
 	var stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = in, out, &stderr, gitEnv()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = in, out, &stderr, append(gitEnv(), "GIT_PROTOCOL="+protocol(s.t, r.Header.Get("Git-Protocol")))
 	if err := cmd.Run(); err != nil {
 		s.t.Logf("git upload-pack: %v: %s", err, stderr.String())
 	}
@@ -136,6 +142,9 @@ func (s *gitServer) push(flags ...string) string {
 func (s *gitServer) open(change ...func(*source.Config)) *source.Repository {
 	s.t.Helper()
 	cfg := source.Config{URL: s.url, Ref: source.Ref{Branch: "main"}}
+	if flavour(s.t) == large {
+		source.Blobless(&cfg)
+	}
 	for _, c := range change {
 		c(&cfg)
 	}

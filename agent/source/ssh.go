@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-git/go-git/v5/plumbing/transport"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ type sshLine struct {
 
 var _ line = (*sshLine)(nil)
 
-func newSSHServer(cfg *Config, a address) (*server, error) {
+func newSSHServer(cfg *Config, url string, a address) (*server, error) {
 	switch {
 	case cfg.IdentityFile == "":
 		return nil, fleet.WithHint(fleet.Invalid("no private key for ssh is given"), "give the file that holds it, without a passphrase or with a file that holds it too")
@@ -36,16 +35,30 @@ func newSSHServer(cfg *Config, a address) (*server, error) {
 		return nil, fleet.WithHint(fleet.Invalid("no file with the host keys to trust is given"),
 			"give a known_hosts file; ssh-keyscan writes one, compare its keys with what the server's owner publishes")
 	}
-	return newServer(cfg, &sshLine{cfg: cfg, address: a}), nil
+	return newServer(cfg, url, &sshLine{cfg: cfg, address: a}), nil
 }
 
-func (l *sshLine) open(ctx context.Context) (transport.UploadPackSession, credentials, error) {
-	session, err := l.connect(ctx)
-	return session, credentials{}, err
+func (l *sshLine) open(ctx context.Context) (session, credentials, error) {
+	s, err := l.connect(ctx)
+	if err != nil {
+		return session{}, credentials{}, err
+	}
+	able, err := s.greeted()
+	switch {
+	case errors.Is(err, errOldProtocol):
+		return session{old: s}, credentials{}, nil
+	case err != nil:
+		_ = s.Close() // of the two errors, the first says more
+		return session{}, credentials{}, err
+	}
+	return session{talk: &streamTalk{stream: s, can: able}}, credentials{}, nil
 }
+
+// forget has nothing to: each session is a new one.
+func (l *sshLine) forget() bool { return false }
 
 // connect also has the connection closed when ctx ends, whatever waits on it.
-func (l *sshLine) connect(ctx context.Context) (transport.UploadPackSession, error) {
+func (l *sshLine) connect(ctx context.Context) (*stream, error) {
 	key, err := l.identity()
 	if err != nil {
 		return nil, err

@@ -142,20 +142,27 @@ func (s *sshServer) serve(conn net.Conn, config *ssh.ServerConfig) {
 			return
 		}
 		s.sessions.Add(1)
+		version := ""
 		for r := range asked {
-			if r.Type != "exec" {
+			var env struct{ Name, Value string }
+			switch {
+			case r.Type == "env" && ssh.Unmarshal(r.Payload, &env) == nil && env.Name == "GIT_PROTOCOL":
+				version = protocol(s.t, env.Value)
+				_ = r.Reply(version != "", nil)
+				continue
+			case r.Type != "exec":
 				_ = r.Reply(false, nil)
 				continue
 			}
 			_ = r.Reply(true, nil)
-			s.exec(ch, string(r.Payload[4:]))
+			s.exec(ch, string(r.Payload[4:]), version)
 			break
 		}
 		ch.Close()
 	}
 }
 
-func (s *sshServer) exec(ch ssh.Channel, command string) {
+func (s *sshServer) exec(ch ssh.Channel, command, version string) {
 	var status struct{ Code uint32 }
 	dir, known := map[string]string{"git-upload-pack '/fleet.git'": s.bare}[command]
 	if !known {
@@ -167,7 +174,7 @@ func (s *sshServer) exec(ch ssh.Channel, command string) {
 		return
 	}
 	go func() { _, _ = io.Copy(in, ch); in.Close() }()
-	cmd.Stdout, cmd.Stderr, cmd.Env = io.MultiWriter(ch, counter{&s.sent}), ch.Stderr(), gitEnv()
+	cmd.Stdout, cmd.Stderr, cmd.Env = io.MultiWriter(ch, counter{&s.sent}), ch.Stderr(), append(gitEnv(), "GIT_PROTOCOL="+version)
 	if cmd.Run() != nil {
 		status.Code = 128
 	}

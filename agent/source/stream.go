@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -21,7 +22,7 @@ type stream struct {
 	client  *ssh.Client
 	session *ssh.Session
 	in      io.WriteCloser
-	out     io.ReadCloser
+	out     *bufio.Reader
 	said    *firstWords
 	stop    func() bool // watching the context
 	refs    *packp.AdvRefs
@@ -43,8 +44,40 @@ func startStream(client *ssh.Client, command string, maxBytes int64) (*stream, e
 	if err != nil {
 		return nil, err
 	}
-	s.out = &boundedBody{ReadCloser: io.NopCloser(out), left: maxBytes}
+	s.out = bufio.NewReader(&boundedBody{ReadCloser: io.NopCloser(out), left: maxBytes})
+	// A server that does not take it speaks the version it knows.
+	_ = session.Setenv("GIT_PROTOCOL", "version=2")
 	return s, session.Start(command)
+}
+
+// greeted reads the server's first words if they are of version 2, and otherwise
+// leaves them to whoever speaks an older one.
+func (s *stream) greeted() (abilities, error) {
+	const first = "000e" + versionTwo
+	if head, err := s.out.Peek(4); err != nil || string(head) != first[:4] {
+		return abilities{}, errOldProtocol // an error is met again
+	}
+	if head, err := s.out.Peek(len(first)); err != nil || string(head) != first {
+		return abilities{}, errOldProtocol
+	}
+	return readAbilities(s.out)
+}
+
+// streamTalk has all commands in one session.
+type streamTalk struct {
+	*stream
+	can abilities
+}
+
+var _ talk = (*streamTalk)(nil)
+
+func (t *streamTalk) able() abilities { return t.can }
+
+func (t *streamTalk) ask(_ context.Context, command []byte) (io.ReadCloser, error) {
+	if _, err := t.in.Write(command); err != nil {
+		return nil, err
+	}
+	return io.NopCloser(t.out), nil
 }
 
 func (s *stream) AdvertisedReferences() (*packp.AdvRefs, error) {
@@ -121,7 +154,7 @@ func (s *stream) UploadPack(_ context.Context, request *packp.UploadPackRequest)
 		return nil, err
 	}
 	answer := packp.NewUploadPackResponse(request)
-	if err := answer.Decode(s.out); err != nil {
+	if err := answer.Decode(io.NopCloser(s.out)); err != nil {
 		return nil, err
 	}
 	return answer, nil

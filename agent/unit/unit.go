@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -47,8 +48,17 @@ type Tree interface {
 	// Entries lists a directory. An error says the object is missing or damaged.
 	Entries(ctx context.Context, dir Hash) ([]TreeEntry, error)
 	// Blob reads a file or a link's target, or fails with ErrTooLarge before
-	// more than max bytes are inflated.
+	// more than max bytes are inflated. Other errors are none of the file's own:
+	// it may have to be brought first, and the repository may be out of reach.
 	Blob(ctx context.Context, file Hash, max int64) ([]byte, error)
+}
+
+// Ahead is a Tree that may have to bring files when they are read, and does so
+// better when it knows what will be.
+type Ahead interface {
+	// Expect names paths that will be rendered, as Apps have them, templates among
+	// them. It does not wait for anything.
+	Expect(paths []string)
 }
 
 // Snapshot is a repository at one commit.
@@ -154,6 +164,18 @@ type RenderError struct {
 }
 
 func (e *RenderError) Error() string { return e.Message }
+
+// ReadError is a render that failed because part of the repository could not be
+// had. It is no fault of the App or of what it holds: another try may succeed.
+type ReadError struct {
+	Path, Commit string
+	Err          error
+}
+
+func (e *ReadError) Error() string {
+	return fmt.Sprintf("read %s at %.12s: %v", e.Path, e.Commit, e.Err)
+}
+func (e *ReadError) Unwrap() error { return e.Err }
 
 // ParseHash reads 40 hex digits.
 func ParseHash(s string) (Hash, error) {
