@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
 )
 
@@ -121,6 +122,16 @@ func badEnrolments() []attack {
 			return err
 		}
 		return x.refusal(j)
+	}}, attack{"enrol without end", func(x *attacker) error {
+		token := x.token(x.cluster, 0)
+		j := x.joiner(token)
+		for range 100 {
+			_, err := say[wire.Enrolled](j, wire.EnrolSubject(token.Join), wire.Enrol{Key: "U", Proof: []byte("x")})
+			if errors.Is(err, fleet.ErrUnavailable) {
+				return err
+			}
+		}
+		return nil
 	}}, attack{"join under a wildcard", func(x *attacker) error {
 		_, err := x.people().Join(x.Context(), "*", 0)
 		return err

@@ -34,7 +34,7 @@ func (b *Broker) subscribe(desk Desk) error {
 	if _, err := b.agents.QueueSubscribe(wire.AllUp, queue, b.takeUp); err != nil {
 		return fmt.Errorf("serve agents: %w", err)
 	}
-	if _, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.enqueue(enrols, m, enrolment) }); err != nil {
+	if _, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.takeEnrol(enrols, m) }); err != nil {
 		return fmt.Errorf("serve enrolments: %w", err)
 	}
 	if b.cfg.external() {
@@ -182,11 +182,26 @@ func (b *Broker) answer(ctx context.Context, desk Desk, up wire.Up, data []byte)
 	return nil, fleet.Invalid("%q is not served", up.Verb)
 }
 
+// takeEnrol does for enrolments what takeUp does for the rest.
+func (b *Broker) takeEnrol(q chan<- *nats.Msg, m *nats.Msg) {
+	join, err := wire.ParseEnrol(m.Subject)
+	if err != nil || !wire.AnswersWithin(m.Reply, wire.JoinInbox(join)) {
+		return
+	}
+	if !b.gate.allowEnrol(join, m.Size(), time.Now()) {
+		err := fleet.WithHint(fleet.Unavailable("join token: it is tried too often"), "try again in a while")
+		b.cfg.Observe(enrolment, err)
+		b.refuse(m, err)
+		return
+	}
+	b.enqueue(q, m, enrolment)
+}
+
 func (b *Broker) serveEnrol(desk Desk, m *nats.Msg) {
 	ctx, cancel := context.WithTimeout(b.ctx, answerWithin)
 	defer cancel()
 	join, err := wire.ParseEnrol(m.Subject)
-	if err != nil || !wire.AnswersWithin(m.Reply, wire.JoinInbox(join)) {
+	if err != nil {
 		return
 	}
 	answer, err := b.enrol(ctx, desk, join, m.Data)
