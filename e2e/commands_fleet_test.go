@@ -14,8 +14,17 @@ func (p *play) publish(args []string) (string, error) {
 	if len(args) != 2 {
 		return "", errUsage
 	}
-	dir, files := filepath.Join(p.work, filepath.FromSlash(args[0])), make(map[string]string)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	files, err := p.filesIn(args[0])
+	if err != nil {
+		return "", err
+	}
+	return p.stage.Fleet.Push(p.ctx, args[1], files)
+}
+
+// filesIn reads a directory of the script.
+func (p *play) filesIn(name string) (map[string]string, error) {
+	dir, files := filepath.Join(p.work, filepath.FromSlash(name)), make(map[string]string)
+	return files, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -27,10 +36,6 @@ func (p *play) publish(args []string) (string, error) {
 		files[filepath.ToSlash(name)] = string(b)
 		return err
 	})
-	if err != nil {
-		return "", err
-	}
-	return p.stage.Fleet.Push(p.ctx, args[1], files)
 }
 
 // rewrite replaces the history of the branch: there is one new commit where

@@ -42,6 +42,9 @@ const (
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
 //	agent CLUSTER standby                 start one more agent there
 //	git down|up|refuse|accept             what the Git server says
+//	other start|down|up                   a second Git server with a repository; its URL is in $OTHER_REPO
+//	other publish DIR MESSAGE             copy DIR over that repository, commit and push
+//	other password PASSWORD               what user "reader" signs in with there from now on
 //	forge WHAT CLUSTER NAME               an approval as an attacker would make it, or as its owner: see forge
 //	nowhere VALUE                         what hub and agents wrote down does not hold it
 var commands = map[string]func(*testscript.TestScript, bool, []string){
@@ -65,6 +68,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"rewrite": script((*play).rewrite),
 	"forge":   script((*play).forge),
 	"nowhere": script((*play).nowhere),
+	"other":   other,
 }
 
 // play is one script's stage.
@@ -75,6 +79,7 @@ type play struct {
 	started map[string]chan error // a cluster's start, by name
 	uids    map[string]string     // of objects, when they were first looked at
 	sent    map[string]fleet.SignedApproval
+	other   *otherRepository
 }
 
 var errUsage = errors.New("wrong arguments: see commands in commands_test.go")

@@ -64,6 +64,11 @@ func setUp(env *testscript.Env) error {
 			p.showLogs(env.T().Log, dir)
 		}
 		p.wait()
+		if p.other != nil {
+			if err := p.other.server.Close(); err != nil {
+				env.T().Log(err)
+			}
+		}
 		if err := s.Close(); err != nil {
 			env.T().Log(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -444,4 +445,34 @@ func TestWhichPlaceServesIsTold(t *testing.T) {
 	if i < 0 || !all[i].Failing || !all[i].Reached.IsZero() || all[i].ServedBy != "" {
 		t.Errorf("got %+v", all)
 	}
+}
+
+func TestASecretHoldsWhatSSHNeeds(t *testing.T) {
+	own, s := newGitServer(t), newSSHServer(t)
+	own.push()
+	s.newIdentity("open sesame")
+	content := func(file string) string {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	first := s.push()
+	p := newPool(t, own.url)
+	p.fails("a", from(s.url), "no private key for ssh is given")
+	p.secrets.set("shop/git", "identity", content(s.identity), "password", "open sesame")
+	p.fails("a", withSecret(s.url), "no file with the host keys")
+	p.secrets.set("shop/git", "identity", content(s.identity), "password", "open sesame", "known_hosts", "not a line")
+	wantError(t, p.fails("a", withSecret(s.url), "host keys to trust: "), "key known_hosts of Secret shop/git:1", "ssh-keyscan")
+	p.secrets.set("shop/git", "identity", content(s.identity), "password", "open sesame", "known_hosts", content(s.knownHost))
+	p.at("a", withSecret(s.url), first)
+
+	// Which hosts are trusted is the spoke's to say, where it says so.
+	strangers := newSSHServer(t)
+	pinned := newPool(t, own.url, func(c *source.PoolConfig) {
+		c.Repositories = []source.Entry{{URL: "ssh://git@" + s.address + "/*", Config: source.Config{KnownHostsFile: strangers.knownHost}}}
+	})
+	pinned.secrets.set("shop/git", "identity", content(s.identity), "password", "open sesame", "known_hosts", content(s.knownHost))
+	pinned.fails("a", withSecret(s.url), "the host key of "+s.address+" is not known")
 }

@@ -54,6 +54,7 @@ type Server struct {
 
 	unavailable atomic.Bool
 	refuse      atomic.Bool
+	passwords   sync.Map // of users, where they were changed
 
 	fetches, received, sent atomic.Int64
 
@@ -133,6 +134,9 @@ func (s *Server) SetAvailable(yes bool) { s.unavailable.Store(!yes) }
 // RefuseCredentials(true) makes the server accept nobody's password.
 func (s *Server) RefuseCredentials(yes bool) { s.refuse.Store(yes) }
 
+// SetPassword changes a user's password.
+func (s *Server) SetPassword(user, password string) { s.passwords.Store(user, password) }
+
 // LastPush is when the last push was through.
 func (s *Server) LastPush() time.Time { return time.Unix(0, s.pushed.Load()) }
 
@@ -207,6 +211,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (s *Server) authenticate(r *http.Request) (User, bool) {
 	name, password, ok := r.BasicAuth()
 	user, known := s.cfg.Users[name]
+	if changed, ok := s.passwords.Load(name); ok {
+		user.Password, _ = changed.(string)
+	}
 	same := subtle.ConstantTimeCompare([]byte(password), []byte(user.Password)) == 1
 	return user, ok && known && same && !s.refuse.Load()
 }

@@ -34,6 +34,12 @@ type Hub struct {
 
 	spec process.Spec
 	proc *process.Process
+	hook string // a Git server's token
+}
+
+// GitWebhook is what a Git server is to call after a push.
+func (h *Hub) GitWebhook() gitserver.Webhook {
+	return gitserver.Webhook{URL: h.URL + "/hooks/git", Token: h.hook}
 }
 
 // StartHub starts the hub and lets the Git server, if there is one, call it.
@@ -65,13 +71,14 @@ func (s *Stage) StartHub(ctx context.Context) error {
 			Log: filepath.Join(s.cfg.Dir, "hub.log"),
 		},
 	}
+	h.hook = hook
 	s.Hub = h
 	s.say("capstan-hub", h.spec.Args...)
 	if err := h.Start(ctx); err != nil {
 		return err
 	}
 	if s.Git != nil {
-		s.Git.SetWebhook(gitserver.Webhook{URL: h.URL + "/hooks/git", Token: hook})
+		s.Git.SetWebhook(h.GitWebhook())
 	}
 	return nil
 }
