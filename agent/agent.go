@@ -26,6 +26,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/charts"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/keyring"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/record"
 	"github.com/capstan-gitops/capstan/agent/render"
@@ -155,10 +156,14 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	if err != nil {
 		return err
 	}
+	rings, err := keyring.New(a.cfg.Decryption, a.cfg.Namespace, named)
+	if err != nil {
+		return err
+	}
 	cfg := a.engineConfig
-	cfg.MaskKey = k.Mask
+	cfg.MaskKey, cfg.KeysEvery = k.Mask, a.cfg.Source.PollInterval.Duration
 	engine = reconcile.New(cfg, reconcile.Parts{
-		Sources: sources, Renderer: renderer, Cluster: cluster, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
+		Sources: sources, Renderer: renderer, Keys: rings, Cluster: cluster, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
 	}, a.log)
 	spoke.Engine = engine
 	if err := engine.Load(ctx); err != nil {

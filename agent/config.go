@@ -14,6 +14,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/keyring"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -34,6 +35,8 @@ type Config struct {
 
 	// Charts are the places charts may come from; none: any, over TLS.
 	Charts []charts.Entry `json:"charts,omitempty"`
+
+	Decryption keyring.Config `json:"decryption,omitzero"`
 
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
@@ -159,6 +162,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if _, err := charts.New(charts.Config{Entries: c.Charts}); err != nil {
+		return err
+	}
+	if err := c.Decryption.Validate(); err != nil {
 		return err
 	}
 	if c.Listen != "" {

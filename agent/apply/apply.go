@@ -104,7 +104,7 @@ func (c *Client) applyStage(ctx context.Context, app fleet.AppName, objects []un
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, explain(o.Ref, err))
+				errs = append(errs, explainOf(o, err))
 				return nil
 			}
 			done = append(done, Applied{Object: o, UID: string(live.GetUID()), Fingerprint: inventory.Fingerprint(c.key, live.Object)})
@@ -228,12 +228,12 @@ func isCRD(r fleet.ObjectRef) bool {
 func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (Applied, error) {
 	if live != nil {
 		if err := c.takeOver(ctx, o.Ref, live); err != nil {
-			return Applied{}, explain(o.Ref, err)
+			return Applied{}, explainOf(o, err)
 		}
 	}
 	now, err := c.patch(ctx, app, o, false)
 	if err != nil {
-		return Applied{}, explain(o.Ref, err)
+		return Applied{}, explainOf(o, err)
 	}
 	return Applied{Object: o, UID: string(now.GetUID()), Fingerprint: inventory.Fingerprint(c.key, now.Object)}, nil
 }

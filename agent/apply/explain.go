@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -17,20 +18,23 @@ import (
 type ObjectError struct {
 	Ref fleet.ObjectRef
 	Err error
+	// Hidden: it holds values that came out of encrypted files.
+	Hidden bool
 }
 
 func (e *ObjectError) Error() string { return fmt.Sprintf("%s: %s", e.Ref, e.text()) }
 func (e *ObjectError) Unwrap() error { return e.Err }
 
-// text is the API server's message, except for Secrets: there it could quote a
-// value, so only the fields at fault are named.
+// text is the API server's message, except for Secrets and what holds decrypted
+// values: there it could quote a value, so only the fields at fault are named.
 func (e *ObjectError) text() string {
-	if e.Ref.Group != "" || e.Ref.Kind != "Secret" {
+	isSecret := e.Ref.Group == "" && e.Ref.Kind == "Secret"
+	if !isSecret && !e.Hidden {
 		return e.Err.Error()
 	}
 	var status apierrors.APIStatus
 	if !errors.As(e.Err, &status) {
-		return "it could not be read as a Secret"
+		return "it could not be read as a " + e.Ref.Kind
 	}
 	s := status.Status()
 	if s.Reason == metav1.StatusReasonNotFound || s.Reason == metav1.StatusReasonForbidden {
@@ -68,6 +72,15 @@ func explain(ref fleet.ObjectRef, err error) error {
 		return fleet.WithHint(e, fmt.Sprintf("another manager than %q holds a field", inventory.FieldManager))
 	}
 	return e
+}
+
+// explainOf is explain for an object that was sent.
+func explainOf(o unit.Object, err error) error {
+	explained := explain(o.Ref, err)
+	if e, ok := errors.AsType[*ObjectError](explained); ok {
+		e.Hidden = len(o.Masked) > 0
+	}
+	return explained
 }
 
 // isImmutable tells a field that can't change from one that is merely wrong:

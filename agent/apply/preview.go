@@ -34,7 +34,7 @@ func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Del
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, explain(o.Ref, err))
+				errs = append(errs, explainOf(o, err))
 			} else {
 				changes = append(changes, ch)
 			}
@@ -69,7 +69,7 @@ func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, 
 		if _, err := c.patch(ctx, app, o, true); err != nil {
 			return fleet.Change{}, err
 		}
-		return plan.Diff(o.Ref, nil, nil, maskKey), nil
+		return plan.Diff(o, nil, nil, maskKey), nil
 	case err != nil:
 		return fleet.Change{}, err
 	}
@@ -77,7 +77,7 @@ func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, 
 	if err != nil {
 		return fleet.Change{}, err
 	}
-	return plan.Diff(o.Ref, live.Object, becomes.Object, maskKey), nil
+	return plan.Diff(o, live.Object, becomes.Object, maskKey), nil
 }
 
 func bringsNamespaces(objects []unit.Object) map[string]bool {
@@ -108,7 +108,7 @@ func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Ob
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			errs = append(errs, explain(o.Ref, err))
+			errs = append(errs, explainOf(o, err))
 			return nil
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -31,15 +32,57 @@ func Document(spec json.RawMessage, repoURL string, objects []unit.Object, key [
 }
 
 func maskObject(o unit.Object, key []byte) (json.RawMessage, error) {
-	if !isSecret(o.Ref) {
+	if !isSecret(o.Ref) && len(o.Masked) == 0 {
 		return o.JSON, nil
 	}
 	var m map[string]any
 	if err := json.Unmarshal(o.JSON, &m); err != nil {
 		return nil, err
 	}
-	mask(m, key)
+	hide(o, m, key)
 	return fleet.Canonical(m)
+}
+
+// hide masks an object's secret values: those of a Secret, and those that came
+// out of encrypted files.
+func hide(o unit.Object, m map[string]any, key []byte) {
+	if isSecret(o.Ref) {
+		mask(m, key)
+	}
+	for _, path := range o.Masked {
+		maskAt(m, strings.Split(path, "/")[1:], key)
+	}
+	if len(o.Masked) > 0 {
+		maskLastApplied(m, key)
+	}
+}
+
+// maskAt masks what stands at a path, in every item of the lists on its way.
+func maskAt(v any, path []string, key []byte) {
+	if len(path) == 0 {
+		return
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for k, below := range v {
+			if path[0] != "*" && escape(k) != path[0] {
+				continue
+			}
+			if len(path) == 1 {
+				v[k] = maskValue(below, key)
+			} else {
+				maskAt(below, path[1:], key)
+			}
+		}
+	case []any:
+		for i, below := range v {
+			if len(path) == 1 {
+				v[i] = maskValue(below, key)
+			} else {
+				maskAt(below, path[1:], key)
+			}
+		}
+	}
 }
 
 func isSecret(r fleet.ObjectRef) bool { return r.Group == "" && r.Kind == "Secret" }
@@ -57,7 +100,11 @@ func mask(secret map[string]any, key []byte) {
 			values[k] = maskValue(v, key)
 		}
 	}
-	meta, _ := secret["metadata"].(map[string]any)
+	maskLastApplied(secret, key)
+}
+
+func maskLastApplied(object map[string]any, key []byte) {
+	meta, _ := object["metadata"].(map[string]any)
 	annotations, _ := meta["annotations"].(map[string]any)
 	if v, ok := annotations[lastApplied]; ok {
 		annotations[lastApplied] = maskValue(v, key)
@@ -75,23 +122,23 @@ func maskValue(v any, key []byte) string {
 var serverFields = []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"}
 
 // Diff compares a live object with what a dry-run says it would become.
-// live is nil for an object that does not exist. The labels by which the agent
+// o is the object as it is wanted; live is nil for one that does not exist. The labels by which the agent
 // marks its objects are part of the difference: nothing is hidden.
-func Diff(ref fleet.ObjectRef, live, becomes map[string]any, key []byte) fleet.Change {
-	c := fleet.Change{Object: ref, Action: fleet.Create}
+func Diff(o unit.Object, live, becomes map[string]any, key []byte) fleet.Change {
+	c := fleet.Change{Object: o.Ref, Action: fleet.Create}
 	if live == nil {
 		return c
 	}
 	a, b := clean(live), clean(becomes)
-	if isSecret(ref) {
-		for _, secret := range []map[string]any{a, b} {
-			mask(secret, key)
-			dropLastApplied(secret)
+	if isSecret(o.Ref) || len(o.Masked) > 0 {
+		for _, side := range []map[string]any{a, b} {
+			hide(o, side, key)
+			dropLastApplied(side)
 		}
 	}
 	fields := Compare(a, b)
 	for i := range fields {
-		if isSecret(ref) && isSecretPath(fields[i].Path) {
+		if isSecret(o.Ref) && isSecretPath(fields[i].Path) || isMasked(o.Masked, fields[i].Path) {
 			fields[i] = fleet.FieldDiff{Path: fields[i].Path, Masked: true}
 		}
 	}
@@ -109,6 +156,23 @@ func isSecretPath(path string) bool {
 		}
 	}
 	return false
+}
+
+// isMasked tells whether a pointer leads to, or into, what a pattern says.
+func isMasked(patterns []string, pointer string) bool {
+	at := strings.Split(pointer, "/")
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		want := strings.Split(pattern, "/")
+		if len(at) < len(want) {
+			return false
+		}
+		for i, w := range want {
+			if w != "*" && w != at[i] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // dropLastApplied takes client-side apply's copy of a Secret out of a

@@ -71,7 +71,7 @@ func tree(t *testing.T, text string) map[string]any {
 func TestDiffOfASecretSaysOnlyThatItDiffers(t *testing.T) {
 	live := tree(t, `{"metadata":{"name":"db","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{hunter2}"}},"data":{"password":"hunter2","same":"x"}}`)
 	becomes := tree(t, `{"metadata":{"name":"db"},"data":{"password":"other","same":"x"}}`)
-	c := plan.Diff(secretRef, live, becomes, []byte("key"))
+	c := plan.Diff(unit.Object{Ref: secretRef}, live, becomes, []byte("key"))
 	b, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestDiffLeavesOutWhatTheServerSets(t *testing.T) {
 	ref := fleet.ObjectRef{Version: "v1", Kind: "ConfigMap", Name: "a"}
 	live := tree(t, `{"metadata":{"uid":"1","resourceVersion":"5","generation":1,"managedFields":[{}]},"status":{"x":1},"data":{"a":"b"}}`)
 	becomes := tree(t, `{"metadata":{"uid":"1","resourceVersion":"6","generation":2,"managedFields":[{},{}]},"status":{"x":2},"data":{"a":"b"}}`)
-	if c := plan.Diff(ref, live, becomes, nil); c.Action != fleet.Unchanged {
+	if c := plan.Diff(unit.Object{Ref: ref}, live, becomes, nil); c.Action != fleet.Unchanged {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -120,4 +120,56 @@ func FuzzCompare(f *testing.F) {
 			t.Error("a difference depends on the direction")
 		}
 	})
+}
+
+func decrypted(json string, masked ...string) unit.Object {
+	return unit.Object{Ref: fleet.ObjectRef{Version: "v1", Kind: "ConfigMap", Name: "c"}, JSON: []byte(json), Masked: masked}
+}
+
+func TestDecryptedValuesAreMaskedInAnyObject(t *testing.T) {
+	o := decrypted(`{"data":{"a/b":"hunter2","shown":"x"},"list":[{"v":"hunter2"},{"v":"other"}],"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{hunter2}"}},"n":12345}`,
+		"/data/a~1b", "/list/*/v", "/n")
+	doc, err := plan.Document([]byte(`{}`), "u", []unit.Object{o}, []byte("key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(doc.Objects[0])
+	for _, hidden := range []string{"hunter2", "other", "12345"} {
+		if strings.Contains(text, hidden) {
+			t.Errorf("%s is shown: %s", hidden, text)
+		}
+	}
+	if !strings.Contains(text, `"shown":"x"`) {
+		t.Errorf("too much is hidden: %s", text)
+	}
+}
+
+func TestADecryptedValueMovesTheDigest(t *testing.T) {
+	a := digest(t, "k", decrypted(`{"data":{"x":"hunter2"}}`, "/data/x"))
+	if b := digest(t, "k", decrypted(`{"data":{"x":"hunter3"}}`, "/data/x")); a == b {
+		t.Error("another value has the same digest")
+	}
+	if b := digest(t, "k", decrypted(`{"data":{"x":"hunter2"}}`, "/data/x")); a != b {
+		t.Error("the same value has another digest")
+	}
+}
+
+func TestDiffTellsNoDecryptedValue(t *testing.T) {
+	for _, c := range []struct{ name, live, becomes string }{
+		{"changed", `{"data":{"x":"hunter2-old"}}`, `{"data":{"x":"hunter2-new"}}`},
+		{"added", `{"data":{}}`, `{"data":{"x":"hunter2-new"}}`},
+		{"added with its parent", `{}`, `{"data":{"x":"hunter2-new"}}`},
+		{"gone", `{"data":{"x":"hunter2-old"}}`, `{"data":{}}`},
+		{"in a list that grew", `{"list":[{"v":"hunter2-old"}]}`, `{"list":[{"v":"x"},{"v":"hunter2-new"}]}`},
+		{"below what is now a text", `{"data":{"x":{"y":"hunter2-old"}}}`, `{"data":{"x":"hunter2-new"}}`},
+	} {
+		change := plan.Diff(decrypted("", "/data/x", "/list/*/v"), tree(t, c.live), tree(t, c.becomes), []byte("key"))
+		b, err := json.Marshal(change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "hunter2") || len(change.Fields) == 0 {
+			t.Errorf("%s: %s", c.name, b)
+		}
+	}
 }

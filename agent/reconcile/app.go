@@ -108,6 +108,10 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 		return err
 	}
 	v.facts.Values = e.valuesHash(helm)
+	ring, err := e.ring(ctx, &v)
+	if err != nil {
+		return e.renderFailed(v.name, string(spec), err)
+	}
 	settled, waiting, err := e.remembered(ctx, v, spec)
 	if err != nil || settled {
 		return err
@@ -120,7 +124,9 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 		e.trouble(v.name, problem{reason: "ChartUnavailable", message: oneLine(err), hint: hint(err), unknown: true})
 		return err
 	}
-	rendered, err := e.render(ctx, e.request(v, helm, access))
+	q := e.request(v, helm, access)
+	q.Keys = ring
+	rendered, err := e.render(ctx, q)
 	if err != nil {
 		return e.renderFailed(v.name, string(spec), err)
 	}
@@ -204,6 +210,9 @@ func (e *Engine) renderFailed(name fleet.AppName, spec string, err error) error 
 		return err
 	}
 	var bad *unit.RenderError
+	if away, ok := errors.AsType[*unit.KeysAway](err); ok {
+		e.trouble(name, problem{reason: "RenderFailed", message: oneLine(away), hint: hint(away), unknown: true})
+	}
 	if !errors.As(err, &bad) {
 		return fmt.Errorf("render: %w", err)
 	}

@@ -52,18 +52,24 @@ func newKey(t *testing.T, principal string) (*signing.Key, string) {
 // guarded is a spoke whose every app needs approval by alice.
 func guarded(t *testing.T, files map[string]string, line string, adapt func(*reconcile.Config)) *spoke {
 	t.Helper()
+	ask := policyOf(t, line)
+	return newSpoke(t, files, func(c *reconcile.Config) {
+		ask(c)
+		if adapt != nil {
+			adapt(c)
+		}
+	})
+}
+
+func policyOf(t *testing.T, line string) func(*reconcile.Config) {
+	t.Helper()
 	policy, err := gate.Config{
 		Rules: []gate.Rule{{Apps: gate.AppMatch{MatchNames: []string{"*/*"}}, Approvers: []string{alice}}}, AllowedSigners: line,
 	}.Policy(os.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newSpoke(t, files, func(c *reconcile.Config) {
-		c.Policy = policy
-		if adapt != nil {
-			adapt(c)
-		}
-	})
+	return func(c *reconcile.Config) { c.Policy = policy }
 }
 
 // statement approves what waits.

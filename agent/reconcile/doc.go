@@ -54,6 +54,13 @@ type Renderer interface {
 	Version() string
 }
 
+// Keys gives an app the keys that it may have its files decrypted with: those of
+// a Secret in its namespace, or the agent's own, which are only for what the
+// agent's own repository holds. An error says that they can't be asked now.
+type Keys interface {
+	Ring(ctx context.Context, app fleet.AppName, own bool, secret string) (unit.KeyRing, error)
+}
+
 // Cluster sends objects to the API server.
 type Cluster interface {
 	Scope(objects []unit.Object, namespace string) ([]unit.Object, error)
@@ -116,6 +123,7 @@ type Config struct {
 	Guard      inventory.Guard
 	MaskKey    []byte           // hides secret values in what leaves the spoke
 	Images     *images.Rewriter // nil: images stay as they are
+	KeysEvery  time.Duration    // between two looks whether keys changed; 0: a minute
 
 	AgentVersion      string
 	KubernetesVersion string
@@ -127,6 +135,7 @@ type Config struct {
 type Parts struct {
 	Sources  Sources
 	Renderer Renderer
+	Keys     Keys // nil: nothing is decrypted
 	Cluster  Cluster
 	Eyes     Eyes
 	Memory   Memory

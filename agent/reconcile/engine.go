@@ -81,10 +81,11 @@ type app struct {
 	look    map[fleet.ObjectRef]bool // objects a watch saw moving
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
-	putOff  int  // how often telling it was put off
-	misses  int  // how often there was no App to tell it to
-	extra   int  // objects that left the app and are kept, because prune is off
-	retry   bool // a person asked for another try
+	putOff  int    // how often telling it was put off
+	misses  int    // how often there was no App to tell it to
+	extra   int    // objects that left the app and are kept, because prune is off
+	retry   bool   // a person asked for another try
+	keys    string // version of the keys it was last looked at with; "": it has none
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time
 	last      *outcome // of the last render, if it is not what is applied
@@ -157,6 +158,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { e.follow(ctx); return nil })
 	g.Go(func() error { e.followValues(ctx); return nil })
+	g.Go(func() error { e.followKeys(ctx); return nil })
 	for range max(1, e.cfg.Workers) {
 		g.Go(func() error { e.worker(ctx); return nil })
 	}

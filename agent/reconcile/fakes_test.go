@@ -57,7 +57,7 @@ func (t tree) Blob(context.Context, unit.Hash, int64) ([]byte, error) {
 
 func (r *repository) Version() string { return "test" }
 
-func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rendered, error) {
+func (r *repository) Render(ctx context.Context, q unit.RenderRequest) (unit.Rendered, error) {
 	r.mu.Lock()
 	r.renders = append(r.renders, q.Path)
 	if r.chosen == nil {
@@ -91,6 +91,16 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 	if !ok {
 		return unit.Rendered{}, &unit.RenderError{File: q.Path, Message: q.Path + ": not there", Reads: reads}
 	}
+	text, hidden, err := unseal(ctx, text, q.Keys)
+	if q.Keys != nil {
+		reads.Keys = q.Keys.Version()
+	}
+	if away, ok := errors.AsType[*unit.KeysAway](err); ok {
+		return unit.Rendered{}, away
+	}
+	if err != nil {
+		return unit.Rendered{}, &unit.RenderError{File: q.Path, Message: q.Path + ": " + err.Error(), Hint: fleet.Hint(err), Reads: reads}
+	}
 	out := unit.Rendered{Path: q.Path, Reads: reads}
 	for doc := range strings.SplitSeq(text, "\n---\n") {
 		var u unstructured.Unstructured
@@ -107,7 +117,7 @@ func (r *repository) Render(_ context.Context, q unit.RenderRequest) (unit.Rende
 		gvk := u.GroupVersionKind()
 		out.Objects = append(out.Objects, unit.Object{JSON: b, Ref: fleet.ObjectRef{
 			Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName(),
-		}})
+		}, Masked: hidden})
 	}
 	return out, nil
 }
@@ -238,6 +248,7 @@ type spoke struct {
 	others  map[string]*repository // by URL
 	memory  *memory
 	told    *told
+	keys    reconcile.Keys
 	engine  *reconcile.Engine
 	cfg     reconcile.Config
 	now     time.Time
@@ -245,7 +256,7 @@ type spoke struct {
 	ended   func() error // waits until the engine ends by itself
 }
 
-func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config)) *spoke {
+func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config), rings ...reconcile.Keys) *spoke {
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(),
@@ -258,6 +269,9 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 	}
 	if adapt != nil {
 		adapt(&s.cfg)
+	}
+	if len(rings) > 0 {
+		s.keys = rings[0]
 	}
 	s.start()
 	t.Cleanup(func() {
@@ -278,7 +292,7 @@ func (s *spoke) start() {
 	}
 	s.sources = newSources(s.repo, s.others)
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
-		Sources: s.sources, Renderer: s.repo, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
+		Sources: s.sources, Renderer: s.repo, Keys: s.keys, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },
 	}, slog.New(slog.DiscardHandler))
 	s.cluster.seen = s.engine.Seen

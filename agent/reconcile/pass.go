@@ -76,7 +76,13 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 	if was := kept.Pending; was != nil && was.Action == action && was.From == kept.Digest && was.To == p.to && was.Gate == g && !slices.Contains(kept.Used, was.ID) {
 		return nil
 	}
-	changes, err := e.parts.Cluster.Preview(ctx, kept.Name, p.delta, e.cfg.MaskKey)
+	applied, err := kept.Applied()
+	if err != nil {
+		return err
+	}
+	delta := p.delta
+	delta.Apply = withOldMasks(delta.Apply, applied)
+	changes, err := e.parts.Cluster.Preview(ctx, kept.Name, delta, e.cfg.MaskKey)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,10 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 	e.mu.Lock()
 	content := e.content
 	e.mu.Unlock()
+	ring, err := e.ring(ctx, &v)
+	if err != nil {
+		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
+	}
 	if content != nil {
 		if same, err := e.holds(ctx, v, readsContent, content.reads); err != nil || same {
 			e.choose(content, true)
@@ -65,7 +69,7 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 			return false, errors.Join(err, e.asBefore(v, content))
 		}
 	}
-	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts, Release: unit.Release{Name: e.root.Name, Namespace: e.root.Namespace}})
+	rendered, err := e.render(ctx, unit.RenderRequest{Snapshot: *v.snapshot, Path: e.cfg.RootPath, Facts: v.facts, Release: unit.Release{Name: e.root.Name, Namespace: e.root.Namespace}, Keys: ring})
 	if err != nil {
 		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}

@@ -92,6 +92,10 @@ type limits struct {
 	timeout time.Duration
 }
 
+// errUsed: a worker asks for a key, and rendered something else before, which
+// may have taken it over. A fresh one is to be asked.
+var errUsed = errors.New("the worker was used before")
+
 // A watchdog's verdicts.
 var (
 	errMemory  = errors.New("over its memory limit")
@@ -100,7 +104,7 @@ var (
 
 // render runs one job. Afterwards p.spent tells whether the worker is done for.
 func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, charts Charts) (unit.Rendered, error) {
-	s := server{tree: q.Snapshot.Tree, charts: charts, access: q.Access}
+	s := server{tree: q.Snapshot.Tree, charts: charts, access: q.Access, keys: q.Keys, used: !p.used.IsZero()}
 	if q.Helm != nil && q.Helm.Chart != nil {
 		s.repository = q.Helm.Chart.Repository
 	}
@@ -113,7 +117,7 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 			p.kill()
 		}
 	}()
-	o, err := p.converse(ctx, &s, pipe.Job{Root: q.Snapshot.Root, Path: q.Path, Facts: q.Facts, Directory: q.Directory, Release: q.Release, Helm: q.Helm})
+	o, err := p.converse(ctx, &s, pipe.Job{Root: q.Snapshot.Root, Path: q.Path, Facts: q.Facts, Decrypt: q.Keys != nil, Directory: q.Directory, Release: q.Release, Helm: q.Helm})
 	close(stop)
 	<-watching
 	p.used = time.Now()
@@ -123,6 +127,9 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 		return p.condemned(*v, q, l)
 	}
 	switch {
+	case errors.Is(err, errUsed):
+		p.spent = true
+		return unit.Rendered{}, err
 	case err != nil && s.err != nil:
 		p.spent = true
 		return unit.Rendered{}, s.failure(q)
@@ -132,11 +139,17 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 	case verdict.Load() != nil:
 		p.spent = true // killed after it had answered
 	}
+	if s.keyQuestions > 0 {
+		p.spent = true // what it decrypted is in its memory still
+	}
 	if bad, ok := errors.AsType[*unit.ChartError](s.err); ok {
 		return unit.Rendered{}, bad
 	}
 	if s.err != nil {
 		return unit.Rendered{}, s.failure(q)
+	}
+	if s.keyQuestions > 0 {
+		o.Reads.Keys = q.Keys.Version()
 	}
 	if f := o.Failure; f != nil && f.Again {
 		return unit.Rendered{}, &unit.ChartError{Message: f.Message, Hint: f.Hint}
@@ -206,6 +219,6 @@ func wholeTree(q unit.RenderRequest) unit.ReadSet {
 	return unit.ReadSet{
 		Paths:  map[string]unit.Read{"": {Kind: unit.ReadList, Mode: unit.ModeDir, Hash: q.Snapshot.Root}},
 		Labels: q.Facts.Labels, Cluster: q.Facts.Cluster, Renderer: pipe.Version,
-		Kubernetes: q.Facts.Kubernetes, Values: q.Facts.Values,
+		Kubernetes: q.Facts.Kubernetes, Values: q.Facts.Values, Keys: q.Facts.Keys,
 	}
 }

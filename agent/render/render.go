@@ -151,6 +151,9 @@ func (r *Renderer) Render(ctx context.Context, q unit.RenderRequest) (unit.Rende
 func (r *Renderer) renderAt(ctx context.Context, p *place, q unit.RenderRequest) (unit.Rendered, error) {
 	defer r.renders.Add(1)
 	rendered, err := r.tryAt(ctx, p, q)
+	if errors.Is(err, errUsed) {
+		rendered, err = r.tryAt(ctx, p, q)
+	}
 	var c *crash
 	if errors.As(err, &c) {
 		r.cfg.Log.Warn("a render worker ended by itself", "path", q.Path)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/render/pipe"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // Bounds of what one render is given. The worker's own bounds are lower and
@@ -19,14 +20,22 @@ const (
 	maxDirectory   = 100_000 // entries
 	maxChartFiles  = 64      // that are fetched
 	entryOverheads = 32
+
+	maxKeyQuestions = 1000    // a file asks one, or one for each group of its keys
+	maxKeyQuestion  = 1 << 20 // bytes
+	maxKeyAnswer    = 256
 )
 
 // server answers a worker's questions from the tree.
 type server struct {
 	tree    unit.Tree
+	keys    unit.KeyRing // nil: none
+	used    bool         // the worker rendered something else before
 	objects int
 	bytes   int64
 	err     error // why something could not be had
+
+	keyQuestions int
 
 	charts     Charts
 	repository string // of the App's own chart
@@ -80,6 +89,8 @@ func (p *process) converse(ctx context.Context, s *server, j pipe.Job) (pipe.Out
 			answer, err = s.blob(ctx, b)
 		case pipe.KindAskChart:
 			answer, err = s.chart(ctx, b)
+		case pipe.KindAskKey:
+			answer, err = s.key(ctx, b)
 		case pipe.KindOutcome:
 			return pipe.DecodeOutcome(b)
 		default:
@@ -158,6 +169,35 @@ func (s *server) chart(ctx context.Context, question []byte) ([]byte, error) {
 		return s.failed(err), nil
 	}
 	return pipe.EncodeBlob(b), nil
+}
+
+// key has a data key decrypted. The worker gets it, and nothing of the keys
+// that were used.
+func (s *server) key(ctx context.Context, question []byte) ([]byte, error) {
+	q, err := pipe.DecodeAskKey(question)
+	if err != nil {
+		return nil, err
+	}
+	if s.keys == nil {
+		return nil, pipe.ErrFrame // a worker that was told so does not ask
+	}
+	if s.used {
+		return nil, errUsed
+	}
+	if s.keyQuestions++; s.keyQuestions > maxKeyQuestions || len(question) > maxKeyQuestion {
+		return pipe.Refusal(pipe.StatusBudget), nil
+	}
+	data, err := s.keys.Open(ctx, q.Any)
+	if away, ok := errors.AsType[*unit.KeysAway](err); ok {
+		return s.failed(away), nil
+	}
+	if err != nil {
+		return pipe.Key{Message: err.Error(), Hint: fleet.Hint(err)}.Encode(), nil
+	}
+	if len(data) > maxKeyAnswer {
+		return pipe.Key{Message: "what its key decrypts to is no data key"}.Encode(), nil
+	}
+	return pipe.Key{Data: data}.Encode(), nil
 }
 
 // afford counts an object, or its bytes once they are known.

@@ -61,6 +61,21 @@ func (w *Watcher) Follow(ctx context.Context, namespace, name string, tell func(
 	cache.NewReflectorWithOptions(lw, &corev1.Secret{}, one, cache.ReflectorOptions{Name: "secret"}).RunWithContext(ctx)
 }
 
+// Get tells what a Secret holds now. The error is fleet.ErrNotFound where there
+// is none, and fleet.ErrForbidden where it may not be read.
+func (w *Watcher) Get(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	s, err := w.core.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, fleet.NotFound("there is no Secret %s/%s", namespace, name)
+	case apierrors.IsForbidden(err):
+		return nil, fleet.WithHint(fleet.Forbidden("Secret %s/%s may not be read by the agent", namespace, name), "give its ServiceAccount get on it; docs/rbac.md shows how")
+	case err != nil:
+		return nil, fmt.Errorf("secret %s/%s can't be read: %w", namespace, name, err)
+	}
+	return s.Data, nil
+}
+
 // one is a Secret that is followed.
 type one struct {
 	namespace, name string

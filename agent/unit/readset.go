@@ -37,6 +37,7 @@ type ReadSet struct {
 
 	Kubernetes string            `json:"kubernetes,omitempty"` // the API server's version, where it was used
 	Values     string            `json:"values,omitempty"`     // hash of the values that did not come from the repository
+	Keys       string            `json:"keys,omitempty"`       // the app's keys, where any was asked for
 	Charts     map[string]string `json:"charts,omitempty"`     // digest of the archive of each chart that was fetched
 }
 
@@ -62,6 +63,9 @@ func (r ReadSet) Holds(ctx context.Context, t Tree, root Hash, f Facts, renderer
 func (r ReadSet) factsHold(f Facts, renderer string) bool {
 	if r.Renderer != renderer || r.Paths == nil || r.Cluster != "" && r.Cluster != f.Cluster ||
 		r.Kubernetes != "" && r.Kubernetes != f.Kubernetes || r.Values != f.Values {
+		return false
+	}
+	if r.Keys != "" && r.Keys != f.Keys {
 		return false
 	}
 	for k, v := range r.Labels {

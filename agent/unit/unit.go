@@ -114,6 +114,7 @@ type Facts struct {
 	// Values is a hash of the values that do not come from the repository (those
 	// of ValuesFrom); "": there are none.
 	Values string
+	Keys   string // KeyRing.Version of the app's keys; "": it has none
 }
 
 // RenderRequest asks for one source path, rendered for one cluster.
@@ -127,6 +128,9 @@ type RenderRequest struct {
 	Release   Release     // for charts
 	Helm      *Helm       // the path is a chart; nil: what is in the path decides
 	Access    ChartAccess // for Helm.Chart's place
+	// Keys decrypt what SOPS encrypted. nil: nothing is, and an encrypted file is
+	// an error.
+	Keys KeyRing
 }
 
 // Directory chooses among the manifests of a directory.
@@ -143,6 +147,9 @@ type Object struct {
 	JSON json.RawMessage // canonical (fleet.Canonical)
 	// Yield are JSON pointers to what of it is left to others, and not sent.
 	Yield []string `json:"-"`
+	// Masked is where values stand that came out of encrypted files: JSON pointers,
+	// with * for every item of a list. They are told to nobody in clear.
+	Masked []string `json:",omitempty"`
 }
 
 // Rendered is what a path gave.

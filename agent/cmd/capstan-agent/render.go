@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/capstan-gitops/capstan/agent/charts"
+	"github.com/capstan-gitops/capstan/agent/keyring"
 	"github.com/capstan-gitops/capstan/agent/render"
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -23,6 +24,7 @@ type renderOptions struct {
 	cluster string
 	labels  []string
 	root    string
+	ageKeys []string
 
 	recurse          bool
 	include, exclude []string
@@ -43,11 +45,13 @@ the command is called works too. Without a kustomization file it is a directory
 of plain manifests, or a Helm chart if it has a Chart.yaml; --recurse, --include
 and --exclude choose among manifests, --values and the other flags of charts make
 it one whatever else is in it, as spec.source.helm does. The files are read as they are on disk, committed or not. No cluster is asked, and
-images stay as they are: mirrors are a matter of the agent's configuration.`,
+images stay as they are: mirrors are a matter of the agent's configuration.
+With --age-key, what SOPS encrypted is printed decrypted.`,
 		Example: `  capstan-agent render apps/guestbook/overlays/dev
   capstan-agent render 'apps/guestbook/overlays/{{ label "env" }}' --cluster eu-1 --cluster-label env=prod
   capstan-agent render manifests --recurse --exclude '**/tests/**'
-  capstan-agent render charts/shop --values values/prod.yaml --namespace store`,
+  capstan-agent render charts/shop --values values/prod.yaml --namespace store
+  capstan-agent render apps/shop --age-key ~/.config/sops/age/keys.txt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd, args[0])
@@ -59,6 +63,7 @@ images stay as they are: mirrors are a matter of the agent's configuration.`,
 	cmd.Flags().StringArrayVar(&o.include, "include", nil, "glob of plain manifests to take; may be repeated")
 	cmd.Flags().StringArrayVar(&o.exclude, "exclude", nil, "glob of plain manifests to leave out; may be repeated")
 	o.chart.flags(cmd)
+	cmd.Flags().StringArrayVar(&o.ageKeys, "age-key", nil, "file with age identities that decrypt what SOPS encrypted, or a directory of such files; may be repeated")
 	cmd.Flags().StringVar(&o.root, "root", "", "the repository's root (default: the directory above that holds .git)")
 	return cmd
 }
@@ -84,6 +89,12 @@ func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	if err != nil {
 		return err
 	}
+	var ring unit.KeyRing
+	if len(o.ageKeys) > 0 {
+		if ring, err = keyring.NewRing(o.ageKeys); err != nil {
+			return err
+		}
+	}
 	snapshot, err := source.OpenDirectory(root)
 	if err != nil {
 		return err
@@ -98,7 +109,7 @@ func (o renderOptions) run(cmd *cobra.Command, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, renderer.Close()) }()
 	rendered, err := renderer.Render(cmd.Context(), unit.RenderRequest{
-		Snapshot: snapshot, Path: path, Facts: facts, Directory: directory, Release: release, Helm: helm,
+		Snapshot: snapshot, Path: path, Facts: facts, Directory: directory, Release: release, Helm: helm, Keys: ring,
 	})
 	if bad := (*unit.RenderError)(nil); errors.As(err, &bad) {
 		return fleet.WithHint(err, bad.Hint)

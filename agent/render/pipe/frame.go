@@ -21,6 +21,7 @@ const (
 	KindAnswer                   // parent: what was asked for
 	KindOutcome                  // worker: objects, or what is wrong
 	KindAskChart                 // worker: something of a place where charts are kept
+	KindAskKey                   // worker: a data key, as it is encrypted for several
 )
 
 // maxFrame bounds a frame, and so what one side can make the other keep.

@@ -50,6 +50,9 @@ type Job struct {
 	Root  unit.Hash
 	Path  string // maybe a template
 	Facts unit.Facts
+	// Decrypt says that files which SOPS encrypted are decrypted, and that the
+	// parent answers for their keys.
+	Decrypt bool
 
 	Directory *unit.Directory // nil: what is in the path decides
 	Release   unit.Release
@@ -65,6 +68,7 @@ func (j Job) Encode() []byte {
 	e.labels(j.Facts.Labels)
 	e.string(j.Facts.Kubernetes)
 	e.string(j.Facts.Values)
+	e.bool(j.Decrypt)
 	e.string(j.Release.Name)
 	e.string(j.Release.Namespace)
 	e.bool(j.Directory != nil)
@@ -85,6 +89,7 @@ func DecodeJob(b []byte) (Job, error) {
 	d := decoder{b: b}
 	j := Job{Root: d.hash(), Path: d.string()}
 	j.Facts = unit.Facts{Cluster: d.string(), Labels: d.labels(), Kubernetes: d.string(), Values: d.string()}
+	j.Decrypt = d.bool()
 	j.Release = unit.Release{Name: d.string(), Namespace: d.string()}
 	if d.bool() {
 		j.Directory = &unit.Directory{Recurse: d.bool(), Include: d.strings(), Exclude: d.strings()}
@@ -135,6 +140,7 @@ func (o Outcome) Encode() []byte {
 		e.string(r.Namespace)
 		e.string(r.Name)
 		e.bytes(obj.JSON)
+		e.strings(obj.Masked)
 	}
 	return e.b
 }
@@ -150,13 +156,13 @@ func DecodeOutcome(b []byte) (Outcome, error) {
 		o.Failure = f
 		return o, d.done()
 	}
-	n := d.count(6)
+	n := d.count(7)
 	o.Objects = make([]unit.Object, 0, n)
 	for range n {
 		var obj unit.Object
 		obj.Ref.Group, obj.Ref.Version, obj.Ref.Kind = d.string(), d.string(), d.string()
 		obj.Ref.Namespace, obj.Ref.Name = d.string(), d.string()
-		obj.JSON = d.bytes()
+		obj.JSON, obj.Masked = d.bytes(), d.strings()
 		o.Objects = append(o.Objects, obj)
 	}
 	return o, d.done()

@@ -17,7 +17,7 @@ func sampleOutcome() pipe.Outcome {
 			Paths:  map[string]unit.Read{"": {Kind: unit.ReadDir}, "a": {Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: unit.Hash{1}}},
 			Labels: map[string]string{"env": "dev"}, Absent: []string{"region"}, Cluster: "c", Renderer: pipe.Version,
 		},
-		Objects: []unit.Object{{Ref: fleet.ObjectRef{Version: "v1", Kind: "ConfigMap", Name: "x"}, JSON: []byte(`{}`)}},
+		Objects: []unit.Object{{Ref: fleet.ObjectRef{Version: "v1", Kind: "ConfigMap", Name: "x"}, JSON: []byte(`{}`), Masked: []string{"/data/x"}}},
 	}
 }
 
@@ -29,6 +29,24 @@ func TestAnOutcomeSurvivesTheWay(t *testing.T) {
 		got, err := pipe.DecodeOutcome(o.Encode())
 		if err != nil || !reflect.DeepEqual(got, o) {
 			t.Errorf("got %+v, %v\nwant %+v", got, err, o)
+		}
+	}
+}
+
+func sampleKey() pipe.AskKey {
+	return pipe.AskKey{Any: []unit.WrappedKey{
+		{Kind: unit.KeyAge, ID: "age1x", Ciphertext: []byte("c")},
+		{Kind: unit.KeyAWS, ID: "arn", Attributes: map[string]string{"role": "r"}, Ciphertext: []byte("d")},
+	}}
+}
+
+func TestAKeysQuestionAndAnswerSurviveTheWay(t *testing.T) {
+	if got, err := pipe.DecodeAskKey(sampleKey().Encode()); err != nil || !reflect.DeepEqual(got, sampleKey()) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for want, k := range map[pipe.Status]pipe.Key{pipe.StatusOK: {Data: []byte("k")}, pipe.StatusRefused: {Message: "m", Hint: "h"}} {
+		if got, s, err := pipe.DecodeKey(k.Encode()); err != nil || s != want || !reflect.DeepEqual(got, k) {
+			t.Errorf("got %+v, %d, %v", got, s, err)
 		}
 	}
 }
@@ -79,6 +97,9 @@ func FuzzDecodeMessages(f *testing.F) {
 	f.Add(pipe.Refusal(pipe.StatusBudget))
 	f.Add(pipe.Hello{Unconfined: "x", Renderer: pipe.Version}.Encode())
 	f.Add(pipe.Setup{Memory: 1}.Encode())
+	f.Add(sampleKey().Encode())
+	f.Add(pipe.Key{Data: []byte("k")}.Encode())
+	f.Add(pipe.Key{Message: "m", Hint: "h"}.Encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if j, err := pipe.DecodeJob(data); err == nil {
 			if again, err := pipe.DecodeJob(j.Encode()); err != nil || !reflect.DeepEqual(again, j) {
@@ -95,6 +116,12 @@ func FuzzDecodeMessages(f *testing.F) {
 				t.Errorf("%+v became %+v, %v", e, again, err)
 			}
 		}
+		if a, err := pipe.DecodeAskKey(data); err == nil {
+			if again, err := pipe.DecodeAskKey(a.Encode()); err != nil || !reflect.DeepEqual(again, a) {
+				t.Errorf("%+v became %+v, %v", a, again, err)
+			}
+		}
+		_, _, _ = pipe.DecodeKey(data)
 		_, _ = pipe.DecodeSetup(data)
 		_, _ = pipe.DecodeAskTree(data)
 		_, _ = pipe.DecodeAskBlob(data)

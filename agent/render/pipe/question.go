@@ -70,6 +70,7 @@ const (
 	StatusTooLarge        // one file or directory
 	StatusBudget          // all that this render asked for
 	StatusFailed          // the object can't be had: not the repository's fault
+	StatusRefused         // a key that is not for this app, or that is not there
 )
 
 // Refusal is an answer without what was asked for.

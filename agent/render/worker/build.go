@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/openapi"
 
 	"github.com/capstan-gitops/capstan/agent/render/pipe"
+	"github.com/capstan-gitops/capstan/agent/render/worker/sops"
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
@@ -32,14 +33,20 @@ type failure struct {
 func (f *failure) Error() string { return f.message }
 
 // build renders one job. The error is one that ends the worker.
-func build(tree unit.Tree, network *noNetwork, fetch fetcher, j pipe.Job) (pipe.Outcome, error) {
+func build(tree unit.Tree, keys sops.Ask, network *noNetwork, fetch fetcher, j pipe.Job) (pipe.Outcome, error) {
 	o := pipe.Outcome{Reads: unit.ReadSet{Paths: map[string]unit.Read{}, Renderer: pipe.Version, Values: j.Facts.Values}}
 	network.refused.Store(nil)
 	known := facts{known: j.Facts, reads: &o.Reads}
 	var err error
 	if o.Path, err = fillPath(j.Path, known); err == nil {
 		f := &treeFS{tree: tree, root: j.Root, reads: &o.Reads, fetch: fetch}
+		if j.Decrypt {
+			f.keys = keys
+		}
 		o.Objects, err = f.render(network, o.Path, j, known)
+		if err == nil {
+			err = f.guardSecrets(o.Objects)
+		}
 		if f.broken != nil && !errors.Is(f.broken, errLost) {
 			return pipe.Outcome{}, f.broken // the pipe
 		}

@@ -38,6 +38,9 @@ func (f *treeFS) helmValues(dir string, h unit.Helm, known facts) (map[string]an
 			return nil, err
 		}
 		f.hide(more)
+		if strings.HasPrefix(d.From, "Secret ") { // its values are as secret as decrypted ones
+			f.secrets = appendScalars(f.secrets, more)
+		}
 		values = loader.MergeMaps(values, more)
 	}
 	inline, err := inlineValues(h.Values, known)

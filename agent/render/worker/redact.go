@@ -27,7 +27,7 @@ func (f *treeFS) redact(text string) string {
 	if len(text) > maxRedacted { // cut between words: half a value would not be recognized
 		text = text[:1+strings.LastIndexAny(text[:maxRedacted], " \n")]
 	}
-	values := slices.Clone(f.hidden)
+	values := slices.Concat(f.hidden, longValues(f.secrets))
 	for _, file := range f.files {
 		switch {
 		case !isManifest(file.name):

@@ -13,6 +13,7 @@ import (
 
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
+	"github.com/capstan-gitops/capstan/agent/render/worker/sops"
 	"github.com/capstan-gitops/capstan/agent/unit"
 )
 
@@ -39,6 +40,9 @@ type treeFS struct {
 	fetch fetcher
 
 	check   func(file string, content []byte) error // may refuse what is read
+	keys    sops.Ask                                // nil: nothing is decrypted
+	secrets []string                                // values that were decrypted
+	plain   map[string][]byte                       // files that were, by name
 	files   []readFile                              // in the order they were read
 	missing []string                                // looked for and not there
 	hidden  []string                                // what no message may show
@@ -263,6 +267,9 @@ func (f *treeFS) ReadFile(name string) ([]byte, error) {
 	}
 	if f.bytes += int64(len(b)); f.bytes > maxRead {
 		return nil, f.refuse(&failure{file: at, message: fmt.Sprintf("%s: the render reads more than %d MiB", at, maxRead>>20), hint: "look for bases that include each other many times"})
+	}
+	if b, err = f.decrypt(at, b); err != nil {
+		return nil, f.fault(err)
 	}
 	f.files = append(f.files, readFile{at, b})
 	if f.check != nil {

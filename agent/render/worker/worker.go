@@ -49,7 +49,7 @@ func Main(in io.Reader, out io.Writer) error {
 			return err
 		}
 		w.busy.Store(true)
-		o, err := build(w.tree, network, w.chart, j)
+		o, err := build(w.tree, w.key, network, w.chart, j)
 		w.busy.Store(false)
 		if err != nil {
 			return err
@@ -144,6 +144,26 @@ func (w *worker) chart(f unit.ChartFile) ([]byte, error) {
 		return nil, errLost
 	}
 	return b, nil
+}
+
+// key has the parent decrypt a data key.
+func (w *worker) key(wrapped []unit.WrappedKey) ([]byte, error) {
+	answer, err := w.ask(pipe.KindAskKey, pipe.AskKey{Any: wrapped}.Encode())
+	if err != nil {
+		return nil, err
+	}
+	k, s, err := pipe.DecodeKey(answer)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == pipe.StatusRefused:
+		return nil, &failure{message: k.Message, hint: k.Hint}
+	case s == pipe.StatusBudget:
+		return nil, errKeyBudget
+	case s != pipe.StatusOK:
+		return nil, errLost
+	}
+	return k.Data, nil
 }
 
 // cacheBytes bounds what is kept between the renders of a burst: they share

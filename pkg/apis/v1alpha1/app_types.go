@@ -60,6 +60,11 @@ type AppSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a DNS label: lower case letters, digits and '-', 63 characters at most, starting and ending with a letter or digit"
 	TargetNamespace string `json:"targetNamespace,omitempty"`
 
+	// Decryption says that the source holds files that SOPS encrypted. Absent: an
+	// encrypted file is an error of the app.
+	// +optional
+	Decryption *AppDecryption `json:"decryption,omitempty"`
+
 	// Sync says what the agent may do by itself to keep the cluster as Git has it.
 	// +optional
 	// +default={}
@@ -279,6 +284,32 @@ type AppApproval struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=64
 	Quorum *int `json:"quorum,omitempty"`
+}
+
+// AppDecryption says how encrypted files are decrypted. What was decrypted is
+// told to nobody: not by plans, reports or errors.
+type AppDecryption struct {
+	// Provider is sops.
+	// +required
+	// +kubebuilder:validation:Enum=sops
+	Provider string `json:"provider"`
+
+	// SecretRef names a Secret with the app's own keys. Absent: the keys of the
+	// cluster's agent, if its configuration lets this app use them.
+	// +optional
+	SecretRef *AppKeysRef `json:"secretRef,omitempty"`
+}
+
+// AppKeysRef names a Secret in the App's own namespace. Its entries whose names
+// end in .agekey are age identities or SSH private keys.
+type AppKeysRef struct {
+	// Name is the Secret's. In the agent's own namespace, names that begin with
+	// "capstan-" are the agent's, and refused.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be a Secret's name: lower case letters, digits, '-' and '.'"
+	Name string `json:"name"`
 }
 
 // AppSync says what the agent may do by itself.

@@ -87,6 +87,9 @@ func (s *AppSpec) Validate() error {
 			return fmt.Errorf("spec.ignoreDifferences[%d]%w", i, err)
 		}
 	}
+	if err := s.Decryption.validate(); err != nil {
+		return err
+	}
 	if s.Approval == nil {
 		return nil
 	}
