@@ -71,6 +71,9 @@ type Config struct {
 	MetricsListen string // host:port for Prometheus, /metrics; empty: none
 	Version       string // of this program, shown in metrics
 
+	// Free tells how much room a directory has, in bytes. Nil: asks the system.
+	Free func(dir string) (uint64, error)
+
 	Log *slog.Logger
 	// Started is called once everybody is let in. Nil: nobody is told.
 	Started func(Addresses)
@@ -174,6 +177,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer front.close()
+	front.disk = newRoom(cfg, b, kept)
+	front.disk.look(ctx)
 	cfg.meters.Watch(sources(d, kept, b))
 	meters, err := openMeters(ctx, cfg)
 	if err != nil {
@@ -198,6 +203,7 @@ func Run(ctx context.Context, cfg Config) error {
 	var g errgroup.Group
 	g.Go(func() error { return d.Run(keep) })
 	g.Go(func() error { defer stop(); defer meters.close(); defer room.close(); return front.serve(ctx) })
+	g.Go(func() error { front.disk.watch(ctx); return nil })
 	g.Go(meters.serve)
 	g.Go(room.serve)
 	g.Go(func() error { runNotifications(ctx, cfg, told, d, kept, front.url); return nil })
@@ -254,6 +260,7 @@ type front struct {
 	url        string
 	adminToken string
 	ready      atomic.Bool
+	disk       *room
 }
 
 // openFront makes the handlers and listens, without answering yet.
@@ -314,6 +321,11 @@ func (f *front) handler(cfg Config, d *desk.Desk, who *people.People, known *peo
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !f.ready.Load() {
 			say(w, http.StatusServiceUnavailable, "not ready")
+			return
+		}
+		if err := f.disk.err(); err != nil {
+			say(w, http.StatusServiceUnavailable, err.Error()+
+				"\nhint: "+fleet.Hint(err))
 			return
 		}
 		say(w, http.StatusOK, "ok")

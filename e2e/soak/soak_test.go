@@ -264,7 +264,8 @@ func (s *soak) check(t *testing.T) {
 	if err := swarm.Wait(t.Context(), settled, s.intentsAtAgents); err != nil {
 		t.Error(err)
 	}
-	if err := s.auditAt(t.Context(), s.hubs[0]); err != nil {
+	err := swarm.Wait(t.Context(), settled, func() error { return s.auditAt(t.Context(), s.hubs[0]) })
+	if err != nil {
 		t.Error(err)
 	}
 	n := 0

@@ -255,6 +255,20 @@ func (b *Broker) Serve(desk Desk) error {
 	return nil
 }
 
+// Revive opens the embedded server's store anew, after a write failed for want
+// of room: it takes none to that stream any more.
+func (b *Broker) Revive() error {
+	if err := b.server.ShutdownJetStream(); err != nil {
+		return fmt.Errorf("nats-server: %w", err)
+	}
+	// As it was begun with: what the server says of it itself has a deeper directory.
+	cfg := server.JetStreamConfig{StoreDir: filepath.Join(b.cfg.Dir, "jetstream"), MaxStore: maxStore, MaxMemory: maxMemory, SyncInterval: syncEvery}
+	if err := b.server.EnableJetStream(&cfg); err != nil {
+		return fmt.Errorf("nats-server: %w", err)
+	}
+	return nil
+}
+
 // Close lets agents go; what they asked meanwhile they ask again.
 func (b *Broker) Close() {
 	if b.system != nil {

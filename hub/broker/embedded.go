@@ -37,8 +37,8 @@ func (b *Broker) options() (*server.Options, error) {
 		JetStream:             true,
 		StoreDir:              filepath.Join(b.cfg.Dir, "jetstream"),
 		JetStreamMaxStore:     maxStore,
-		JetStreamMaxMemory:    64 << 20, // nothing is kept in memory
-		SyncInterval:          time.Second,
+		JetStreamMaxMemory:    maxMemory,
+		SyncInterval:          syncEvery,
 		TrustedOperators:      []*jwt.OperatorClaims{b.claims.operator},
 		AccountResolver:       b.resolver,
 		SystemAccount:         b.claims.sys.Subject,
@@ -100,6 +100,11 @@ func (b *Broker) webSocket(o *server.Options) error {
 // maxStore is what JetStream may take on disk; set, so that a start does not
 // depend on how much is free.
 const maxStore = 8 << 30
+
+const (
+	maxMemory = 64 << 20 // nothing is kept in memory
+	syncEvery = time.Second
+)
 
 // startWithin bounds how long the server may take to read its files.
 const startWithin = time.Minute

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,6 +53,7 @@ type KV struct {
 	buckets map[string]*kvBucket
 	log     *kvLog
 	changes *kvLog
+	refused atomic.Pointer[error] // why nothing is written
 }
 
 var _ Store = (*KV)(nil)
@@ -81,28 +83,29 @@ func OpenKV(ctx context.Context, js jetstream.JetStream, replicas int) (*KV, err
 			// A replica would answer a direct get with what it has heard so far.
 			AllowDirect: replicas == 1,
 		}
-		stream, err := js.CreateOrUpdateStream(ctx, cfg)
+		stream, err := ensure(ctx, js, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", name, unavailable(err))
 		}
-		kv, err := js.KeyValue(ctx, name)
+		var kv jetstream.KeyValue
+		err = patiently(ctx, func(ctx context.Context) (err error) { kv, err = js.KeyValue(ctx, name); return err })
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", name, unavailable(err))
 		}
-		s.buckets[name] = &kvBucket{name: name, js: js, kv: kv, stream: stream}
+		s.buckets[name] = &kvBucket{name: name, js: js, kv: kv, stream: stream, refused: &s.refused}
 	}
 	var err error
-	if s.log, err = openLog(ctx, js, jetstream.StreamConfig{Name: logStream, Replicas: replicas, MaxBytes: logMaxBytes, MaxAge: logMaxAge}); err != nil {
+	if s.log, err = s.openLog(ctx, jetstream.StreamConfig{Name: logStream, Replicas: replicas, MaxBytes: logMaxBytes, MaxAge: logMaxAge}); err != nil {
 		return nil, err
 	}
-	s.changes, err = openLog(ctx, js, jetstream.StreamConfig{
+	s.changes, err = s.openLog(ctx, jetstream.StreamConfig{
 		Name: changesStream, Replicas: replicas, MaxBytes: changesMaxBytes, MaxAge: changesMaxAge, MaxMsgsPerSubject: MaxChanges,
 	})
 	return s, err
 }
 
 // openLog creates or adapts a stream that is only ever added to.
-func openLog(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (*kvLog, error) {
+func (s *KV) openLog(ctx context.Context, cfg jetstream.StreamConfig) (*kvLog, error) {
 	cfg.Subjects = []string{cfg.Name + ".>"}
 	cfg.Storage = jetstream.FileStorage
 	cfg.MaxMsgSize = 64 << 10
@@ -110,11 +113,11 @@ func openLog(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamCo
 	cfg.Discard = jetstream.DiscardOld
 	cfg.DenyDelete, cfg.DenyPurge = true, true
 	cfg.AllowDirect = cfg.Replicas == 1 // a follower may be behind
-	stream, err := js.CreateOrUpdateStream(ctx, cfg)
+	stream, err := ensure(ctx, s.js, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", cfg.Name, unavailable(err))
 	}
-	return &kvLog{js: js, stream: stream, name: cfg.Name}, nil
+	return &kvLog{js: s.js, stream: stream, name: cfg.Name, refused: &s.refused}, nil
 }
 
 // Bucket implements Store.
@@ -133,10 +136,11 @@ func (s *KV) Log() Log { return s.log }
 func (s *KV) Changes() Log { return s.changes }
 
 type kvBucket struct {
-	name   string
-	js     jetstream.JetStream
-	kv     jetstream.KeyValue
-	stream jetstream.Stream
+	name    string
+	js      jetstream.JetStream
+	kv      jetstream.KeyValue
+	stream  jetstream.Stream
+	refused *atomic.Pointer[error]
 }
 
 func (b *kvBucket) Get(ctx context.Context, key string) ([]byte, uint64, error) {
@@ -156,6 +160,9 @@ func (b *kvBucket) Get(ctx context.Context, key string) ([]byte, uint64, error) 
 func (b *kvBucket) Put(ctx context.Context, key string, value []byte, version uint64) (uint64, error) {
 	if err := checkPut(b.name, key, value); err != nil {
 		return 0, err
+	}
+	if why := b.refused.Load(); why != nil {
+		return 0, *why
 	}
 	var next uint64
 	var err error
@@ -200,14 +207,18 @@ func (b *kvBucket) All(ctx context.Context, each func(string, []byte, uint64) er
 }
 
 type kvLog struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
-	name   string
+	js      jetstream.JetStream
+	stream  jetstream.Stream
+	name    string
+	refused *atomic.Pointer[error]
 }
 
 func (l *kvLog) Append(ctx context.Context, topic string, entry []byte) error {
 	if err := fleet.ValidateName("topic", topic); err != nil {
 		return err
+	}
+	if why := l.refused.Load(); why != nil {
+		return *why
 	}
 	if _, err := l.js.Publish(ctx, l.name+"."+topic, entry); err != nil {
 		return l.failed(err)

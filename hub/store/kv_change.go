@@ -42,6 +42,9 @@ func (b *kvBucket) remove(ctx context.Context, key string, opts ...jetstream.Pub
 	if err := checkKey(b.name, key); err != nil {
 		return err
 	}
+	if why := b.refused.Load(); why != nil {
+		return *why
+	}
 	m := nats.NewMsg(b.prefix() + key)
 	m.Header.Set(operationHeader, operationDelete)
 	if _, err := b.js.PublishMsg(ctx, m, append(opts, jetstream.WithMsgTTL(markerLife))...); err != nil {
@@ -60,7 +63,11 @@ type follow = func(key string, value []byte, version uint64) error
 const quietAtMost = 20 * time.Second
 
 func (b *kvBucket) Follow(ctx context.Context, each follow) error {
-	consumer, err := b.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	var consumer jetstream.Consumer
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		consumer, err = b.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.name, unavailable(err))
 	}

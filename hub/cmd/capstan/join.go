@@ -115,7 +115,7 @@ func (f *joinFlags) install(name string) (install, error) {
 		return in, err
 	}
 	in.config = agentConfig{
-		Cluster: clusterConfig{Name: name, Labels: declared, AssignableLabels: f.assignable},
+		Cluster:   clusterConfig{Name: name, Labels: declared, AssignableLabels: f.assignable},
 		Hub:       hubConfig{TokenFile: "/etc/capstan/join/token"},
 		Namespace: namespace,
 	}
