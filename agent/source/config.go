@@ -2,6 +2,7 @@ package source
 
 import (
 	"log/slog"
+	"net/url"
 	"os"
 	"time"
 
@@ -47,6 +48,8 @@ type Config struct {
 
 	small int // how many files are all held where the server filters
 
+	// mayLead tells whether a server may lead to another one; nil: anywhere.
+	mayLead func(to *url.URL) bool
 	// readFile reads the files with credentials and what is trusted; nil: from disk.
 	readFile func(name string) ([]byte, error)
 }

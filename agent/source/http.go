@@ -29,6 +29,7 @@ type httpLine struct {
 	stranger bool // not the host that the credentials are for
 	endpoint *transport.Endpoint
 	maxBytes int64
+	home     string // plainHost of the URL
 
 	mu     sync.Mutex
 	made   [][]byte // the files the transport was made with
@@ -50,7 +51,7 @@ func newHTTPServer(cfg *Config, url string, a address) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &httpLine{cfg: cfg, stranger: a.scheme != own.scheme || a.host != own.host, endpoint: endpoint, maxBytes: cfg.Limits.answerBytes()}
+	l := &httpLine{cfg: cfg, home: plainHost(a), stranger: a.scheme != own.scheme || a.host != own.host, endpoint: endpoint, maxBytes: cfg.Limits.answerBytes()}
 	return newServer(cfg, url, l), l.refresh()
 }
 
@@ -135,7 +136,7 @@ func (l *httpLine) refresh() error {
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}
-	bounded := &boundedTransport{next: l.http, max: l.maxBytes}
+	bounded := &boundedTransport{next: l.http, max: l.maxBytes, home: l.home, mayLead: l.cfg.mayLead}
 	l.client = githttp.NewClient(&http.Client{Transport: bounded})
 	l.two = &http.Client{Transport: bounded, CheckRedirect: checkRedirect}
 	return nil
@@ -189,11 +190,18 @@ var errAnswerTooLong = errors.New("the server's answer is too long")
 // boundedTransport bounds every answer: go-git reads lists of references and
 // error pages to their end.
 type boundedTransport struct {
-	next http.RoundTripper
-	max  int64
+	next    http.RoundTripper
+	max     int64
+	home    string // the host that is asked first, as plainHost has it
+	mayLead func(to *url.URL) bool
 }
 
+var errElsewhere = errors.New("the server leads to one that this cluster does not let Apps read from")
+
 func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.mayLead != nil && plainHost(address{scheme: r.URL.Scheme, host: r.URL.Host}) != t.home && !t.mayLead(r.URL) {
+		return nil, errElsewhere
+	}
 	answer, err := t.next.RoundTrip(r)
 	if err != nil {
 		return nil, err

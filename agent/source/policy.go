@@ -127,9 +127,22 @@ func (p *policy) resolve(s unit.Source) (unit.Source, Config, error) {
 	if cfg.Ref.IsZero() {
 		cfg.Ref.Branch = defaultBranch
 	}
-	s.Ref = unit.Ref(cfg.Ref)
+	if s.Ref = unit.Ref(cfg.Ref); len(p.entries) > 0 {
+		cfg.mayLead = p.mayLead
+	}
 	cfg.HoldRewinds, cfg.Limits, cfg.Timeout = p.own.HoldRewinds, p.own.Limits, p.own.Timeout
 	return s, cfg, nil
+}
+
+// mayLead tells whether a server may lead an App's repository to a URL: to
+// another repository that Apps may name.
+func (p *policy) mayLead(to *url.URL) bool {
+	text := to.Scheme + "://" + to.Host + to.EscapedPath()
+	for _, asked := range []string{"/info/refs", "/git-upload-pack"} {
+		text = strings.TrimSuffix(text, asked)
+	}
+	at, err := locate(text)
+	return err == nil && (at == p.ownAt || p.find(at) != nil)
 }
 
 // ownAtRef is of the agent's own repository, perhaps at another ref.

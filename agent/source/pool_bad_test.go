@@ -2,8 +2,10 @@ package source_test
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -116,6 +118,39 @@ func TestARepositoryGoesBadAndWellAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAServerLeadsNobodyWhereAppsMayNotBeReadFrom(t *testing.T) {
+	own, inside := newGitServer(t), newGitServerOn(t, func(h http.Handler) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.2:0") // another host
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Listener.Close()
+		s.Listener = l
+		s.Start()
+		return s
+	})
+	own.push()
+	there := inside.push()
+	s, put := between(t)
+	s.push()
+	put(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, inside.http.URL+r.URL.RequestURI(), http.StatusMovedPermanently)
+	})
+	entries := []source.Entry{{URL: s.url}}
+	p := newPool(t, own.url, func(c *source.PoolConfig) { c.Repositories = entries })
+	err := p.fails("a", from(s.url), "the server leads to one that this cluster does not let Apps read from")
+	if !errors.Is(err, fleet.ErrForbidden) || fleet.Hint(err) == "" || strings.Contains(err.Error(), "127.0.0.2") {
+		t.Errorf("got %v", err)
+	}
+	if n := inside.requests.Load(); n != 0 {
+		t.Errorf("%d requests reached it", n)
+	}
+	entries = append(entries, source.Entry{URL: inside.http.URL + "/*"})
+	p = newPool(t, own.url, func(c *source.PoolConfig) { c.Repositories = entries })
+	p.at("a", from(s.url), there)
 }
 
 func TestARepositoryThatMovedIsFollowedThere(t *testing.T) {
