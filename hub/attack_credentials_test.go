@@ -175,6 +175,14 @@ func spentTokens() []attack {
 			}
 			return err
 		}},
+		{"use a token that was taken back", func(x *attacker) error {
+			token := x.token(x.cluster, 0)
+			j := x.joiner(token)
+			x.must(x.people().RemoveCluster(x.Context(), x.cluster))
+			key, _ := x.newKey()
+			_, err := x.enrol(j, token.Join, key)
+			return err
+		}},
 		{"use a token of a cluster that was removed", func(x *attacker) error {
 			token := x.token(x.cluster, 0)
 			j := x.joiner(token)

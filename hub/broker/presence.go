@@ -101,15 +101,10 @@ func (p *presence) went(holder string, id linkID) bool {
 
 // kick ends a connection.
 func (b *Broker) kick(id linkID) {
-	if b.cfg.external() {
-		request := fmt.Appendf(nil, `{"cid":%d}`, id.client)
-		if err := b.system.Publish("$SYS.REQ.SERVER."+id.server+".KICK", request); err != nil {
-			b.cfg.Log.Warn("a connection could not be cut", "error", err)
-		}
-		return
-	}
-	if err := b.server.DisconnectClientByID(id.client); err != nil {
-		b.cfg.Log.Debug("a connection to be cut has ended by itself", "error", err)
+	// A request without a reply is passed over, so there is one that nobody hears.
+	request := fmt.Appendf(nil, `{"cid":%d}`, id.client)
+	if err := b.system.PublishRequest("$SYS.REQ.SERVER."+id.server+".KICK", b.system.NewInbox(), request); err != nil {
+		b.cfg.Log.Warn("a connection could not be cut", "error", err)
 	}
 }
 

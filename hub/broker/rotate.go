@@ -48,8 +48,8 @@ func readRetired(dir string) ([]retired, error) {
 
 // RotateKeys makes new keys for signing agents' and join tokens' credentials in
 // a hub's directory of keys. What the old ones signed is good for the grace yet,
-// in which agents get themselves new credentials; their seeds are gone at once. A
-// hub that runs takes the new keys within seconds. The error is ErrInvalid where
+// in which agents get themselves new credentials, and what was retired before no
+// longer than that; the seeds are gone at once. A hub that runs takes the new keys within seconds. The error is ErrInvalid where
 // the directory has no keys of a hub.
 func RotateKeys(dir string, grace time.Duration, now time.Time) error {
 	if grace < 0 {
@@ -62,13 +62,19 @@ func RotateKeys(dir string, grace time.Duration, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	until := now.Add(grace).UTC()
 	all := slices.DeleteFunc(k.retired, func(r retired) bool { return now.After(r.Until) })
+	for i := range all { // a shorter grace is for what was retired before as well
+		if all[i].Until.After(until) {
+			all[i].Until = until
+		}
+	}
 	for role, key := range map[string]nkeys.KeyPair{agentRole.name: k.agentRole, joinRole.name: k.joinRole} {
 		pub, err := key.PublicKey()
 		if err != nil {
 			return err
 		}
-		all = append(all, retired{Key: pub, Role: role, Until: now.Add(grace).UTC()})
+		all = append(all, retired{Key: pub, Role: role, Until: until})
 	}
 	data, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
