@@ -140,7 +140,7 @@ func (r *repository) fetch(url string) (unit.Snapshot, error) {
 		return unit.Snapshot{}, r.err
 	}
 	b, err := json.Marshal(r.files)
-	files := tree(maps.Clone(r.files))
+	files := &tree{files: maps.Clone(r.files), of: r}
 	return unit.Snapshot{RepoURL: url, Ref: cmp.Or(r.ref, "main"), Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
 }
 

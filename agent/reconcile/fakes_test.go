@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,14 +27,15 @@ import (
 // repository is a flat tree in memory that is its own renderer: a path is one
 // file of YAML documents.
 type repository struct {
-	mu      sync.Mutex
-	files   map[string]string
-	err     error
-	ref     string // "": main
-	notice  string
-	renders []string
-	lost    map[string]error           // why files of a path can't be had
-	chosen  map[string]*unit.Directory // by path, at the last render
+	mu       sync.Mutex
+	files    map[string]string
+	err      error
+	ref      string // "": main
+	notice   string
+	renders  []string
+	lost     map[string]error           // why files of a path can't be had
+	expected []string                   // paths that will be rendered
+	chosen   map[string]*unit.Directory // by path, at the last render
 
 	chartAway bool   // charts can't be fetched
 	access    string // the user that the last one was fetched as
@@ -41,17 +43,28 @@ type repository struct {
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
 
-type tree map[string]string
+type tree struct {
+	files map[string]string
+	of    *repository
+}
 
-func (t tree) Entries(context.Context, unit.Hash) ([]unit.TreeEntry, error) {
+var _ unit.Ahead = (*tree)(nil)
+
+func (t *tree) Expect(paths []string) {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	t.of.expected = slices.Sorted(slices.Values(paths))
+}
+
+func (t *tree) Entries(context.Context, unit.Hash) ([]unit.TreeEntry, error) {
 	var out []unit.TreeEntry
-	for name, text := range t {
+	for name, text := range t.files {
 		out = append(out, unit.TreeEntry{Name: name, Mode: unit.ModeRegular, Hash: hashOf(text)})
 	}
 	return out, nil
 }
 
-func (t tree) Blob(context.Context, unit.Hash, int64) ([]byte, error) {
+func (t *tree) Blob(context.Context, unit.Hash, int64) ([]byte, error) {
 	return nil, errors.New("nothing reads blobs here")
 }
 
@@ -69,7 +82,7 @@ func (r *repository) Render(ctx context.Context, q unit.RenderRequest) (unit.Ren
 	if lost != nil {
 		return unit.Rendered{}, &unit.ReadError{Path: q.Path, Commit: q.Snapshot.Commit, Err: lost}
 	}
-	text, ok := q.Snapshot.Tree.(tree)[q.Path]
+	text, ok := q.Snapshot.Tree.(*tree).files[q.Path]
 	read := unit.Read{Kind: unit.ReadFile, Mode: unit.ModeRegular, Hash: hashOf(text)}
 	if !ok {
 		read = unit.Read{Kind: unit.ReadMissing}

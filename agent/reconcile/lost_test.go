@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,5 +33,22 @@ func TestFilesThatCannotBeHadAreToldAndTriedAgain(t *testing.T) {
 			s.until("web", "at the new content", func(fleet.AppStatus) bool { return strings.Contains(s.cluster.content(configMap("web")), `"2"`) })
 			s.until(lost, "well again", func(a fleet.AppStatus) bool { return a.Reason != "ReadFailed" })
 		})
+	}
+}
+
+func TestRepositoriesAreToldWhichPathsWillBeRendered(t *testing.T) {
+	s, shop := newShop(t)
+	told := func(r *repository) []string {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.expected
+	}
+	s.push(map[string]string{"root": fromShop("web") + "\n---\n" + rootOf("db") + "\n---\n" + rootOf("more"), "more": configMaps("1", "more")})
+	s.synced("more")
+	if got := told(s.repo); !slices.Equal(got, []string{"db", "more"}) {
+		t.Errorf("the agent's own repository was told of %v", got)
+	}
+	if got := told(shop); !slices.Equal(got, []string{"web"}) {
+		t.Errorf("the other was told of %v", got)
 	}
 }

@@ -1,6 +1,8 @@
 package source_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -86,6 +88,39 @@ func TestAsWithOldServers(t *testing.T) {
 func TestAsInLargeRepositories(t *testing.T) {
 	for name, f := range behaviours {
 		t.Run(name, f)
+	}
+}
+
+func TestHowAServerIsReadIsTold(t *testing.T) {
+	s := newGitServer(t)
+	s.write("f", "1")
+	s.push()
+	var older atomic.Bool
+	m := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if older.Load() {
+			r.Header.Del("Git-Protocol")
+		}
+		s.ServeHTTP(w, r)
+	}))
+	defer m.Close()
+	for _, c := range []struct {
+		prepare func()
+		want    string
+	}{
+		{func() {}, "version 2 without filters"},
+		{func() { run(t, s.bare, "config", "uploadpack.allowFilter", "true") }, "version 2 with filters"},
+		{func() { older.Store(true) }, "version 1"},
+	} {
+		c.prepare()
+		var log bytes.Buffer
+		r := s.open(func(cfg *source.Config) {
+			cfg.URL, cfg.Log = m.URL+"/fleet.git", slog.New(slog.NewTextHandler(&log, nil))
+		})
+		fetch(t, r)
+		fetch(t, r)
+		if got := log.String(); strings.Count(got, "how the Git server is read") != 1 || !strings.Contains(got, c.want) {
+			t.Errorf("want %q told once, got %q", c.want, got)
+		}
 	}
 }
 

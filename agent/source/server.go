@@ -98,7 +98,11 @@ func (s *server) look(ctx context.Context) (visit, credentials, error) {
 			_ = v.Close() // of the two errors, the first says more
 			return nil, with, err
 		}
-		s.tell(map[bool]string{true: readFilter, false: readWhole}[session.talk.able().filter])
+		if session.talk.able().filter {
+			s.tell(readFilter)
+		} else {
+			s.tell(readWhole)
+		}
 		return v, with, nil
 	}
 	refs, err := s.advertised(ctx, session.old)
