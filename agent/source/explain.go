@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,7 +26,7 @@ var errNotShallow = errors.New("the server can't give a commit without its histo
 func damaged(err error) error {
 	if errors.Is(err, errLimit) {
 		return fleet.WithHint(fleet.Invalid("%w", err),
-			"keep large files out of the repository that clusters follow; every cluster would download them")
+			cmp.Or(fleet.Hint(err), "keep large files out of the repository that clusters follow; every cluster would download them"))
 	}
 	return fleet.WithHint(fleet.Invalid("%w", err), "check the repository at its server with git fsck")
 }

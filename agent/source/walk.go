@@ -7,6 +7,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // walk visits all that a commit needs, each directory once however often it
@@ -62,7 +63,8 @@ func (o objects) of(tip unit.Hash, limits Limits, blobs bool) (brought, error) {
 func (w *walk) directory(dir unit.Hash, depth int) (height int, err error) {
 	height, seen := w.heights[dir]
 	if depth+height > w.limits.Depth {
-		return 0, fmt.Errorf("%w: directories are more than %d deep in each other", errLimit, w.limits.Depth)
+		return 0, fleet.WithHint(fmt.Errorf("%w: directories are more than %d deep in each other", errLimit, w.limits.Depth),
+			"move them up, or follow a repository without them")
 	}
 	if seen {
 		return height, nil
@@ -97,7 +99,8 @@ func (w *walk) directory(dir unit.Hash, depth int) (height int, err error) {
 
 func (w *walk) file(e unit.TreeEntry) error {
 	if w.files++; w.files > w.limits.Objects {
-		return fmt.Errorf("%w: more than %d files", errLimit, w.limits.Objects)
+		return fleet.WithHint(fmt.Errorf("%w: more than %d files", errLimit, w.limits.Objects),
+			"split the repository, or follow one that holds what clusters need and no more")
 	}
 	w.named[e.Hash] = struct{}{}
 	if !w.blobs {
