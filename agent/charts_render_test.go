@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -85,13 +86,13 @@ func digestOf(s string) string {
 
 const shopTemplate = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {greeting: {{ .Values.greeting }}, chart: {{ .Chart.Version | quote }}}\n"
 
-func fetchingRenderer(t *testing.T) *render.Renderer {
+func fetchingRenderer(t *testing.T, entries ...charts.Entry) *render.Renderer {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := charts.New(charts.Config{})
+	kept, err := charts.New(charts.Config{Entries: entries})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,5 +230,37 @@ func TestWaitingForAChartIsNotRendering(t *testing.T) {
 	s := &shelf{Server: slow}
 	if _, err := r.Render(t.Context(), s.ask(slow.URL, unit.Chart{Version: "1.2.3"})); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a kustomization names is fetched as the cluster's own configuration says:
+// an App's credentials are not for it.
+func TestAKustomizationsChartIsFetched(t *testing.T) {
+	s := newShelf(t)
+	s.put("/stable/index.yaml", "entries:\n  shop:\n  - {version: 1.2.3, urls: [shop.tgz]}\n")
+	s.put("/stable/shop.tgz", packed(t, "shop", "1.2.3", shopTemplate))
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(ca, s.access().CA, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := fetchingRenderer(t, charts.Entry{URL: s.URL, CAFile: ca})
+	ask := func(version string) unit.RenderRequest {
+		return unit.RenderRequest{Snapshot: memtree.Snapshot(memtree.Files{
+			"a/kustomization.yaml": "namePrefix: p-\nhelmCharts: [{name: shop, releaseName: r, version: " + version + ", repo: '" + s.URL + "/stable'}]\n",
+		}), Path: "a"}
+	}
+	got, err := r.Render(t.Context(), ask("1.2.3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"apiVersion":"v1","data":{"chart":"1.2.3","greeting":"hello"},"kind":"ConfigMap","metadata":{"name":"p-r"}}`
+	if len(got.Objects) != 1 || string(got.Objects[0].JSON) != want || len(got.Reads.Charts) != 1 {
+		t.Errorf("%s, reads %v", got.Objects, got.Reads.Charts)
+	}
+	if said := unavailable(t, r, ask("1.2.4")); !strings.Contains(said, "no such version") {
+		t.Error(said)
+	}
+	if said := unavailable(t, fetchingRenderer(t, charts.Entry{URL: "https://other.example"}), ask("1.2.3")); !strings.Contains(said, "does not let charts come from there") {
+		t.Error(said)
 	}
 }

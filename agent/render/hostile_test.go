@@ -47,7 +47,14 @@ type badRepo struct {
 func kustomization(text string) files { return files{"a/kustomization.yaml": text} }
 
 var programs = []badRepo{
-	{name: "a Helm chart", repo: kustomization("helmCharts: [{name: x, repo: 'https://charts.example'}]\n"), want: []string{"a/kustomization.yaml:1", "Helm"}},
+	{name: "a Helm chart without a release's name", repo: kustomization("helmCharts: [{name: x, repo: 'https://charts.example'}]\n"), want: []string{"a/kustomization.yaml:1", "chart x (helmCharts[0])", "releaseName"}},
+	{name: "a Helm chart at any version", repo: kustomization("helmCharts: [{name: x, releaseName: x, version: '>1', repo: 'https://charts.example'}]\n"), want: []string{"chart x", "not one exact version"}},
+	{name: "a Helm chart that is not there", repo: kustomization("helmCharts: [{name: x, releaseName: x}]\n"), want: []string{"chart x is not at a/charts/x"}},
+	{name: "a Helm chart out of the repository", repo: kustomization("helmGlobals: {chartHome: ../../../etc}\nhelmCharts: [{name: x, releaseName: x}]\n"), want: []string{"leaves the repository"}},
+	{name: "a Helm chart's name that climbs", repo: kustomization("helmCharts: [{name: ../x, releaseName: x}]\n"), want: []string{"no name, or one that no chart can have"}},
+	{name: "a Helm chart named like a flag", repo: kustomization("helmCharts: [{name: --post-renderer=/bin/sh, releaseName: x}]\n"), want: []string{"no name, or one that no chart can have"}},
+	{name: "Helm's configuration", repo: kustomization("helmGlobals: {configHome: /root}\nhelmCharts: [{name: x, releaseName: x}]\n"), want: []string{"configHome is refused"}},
+	{name: "a Helm chart's values out of the repository", repo: kustomization("helmCharts: [{name: x, releaseName: x, valuesFile: ../../etc/passwd}]\n").With(files{"a/charts/x/Chart.yaml": "apiVersion: v2\nname: x\nversion: 1.0.0\n"}), want: []string{"leaves the repository"}},
 	{name: "a Helm generator", repo: kustomization("generators:\n- |-\n  apiVersion: builtin\n  kind: HelmChartInflationGenerator\n  metadata: {name: x}\n  name: x\n"), want: []string{"a/kustomization.yaml", "elm"}},
 	{name: "a plugin", repo: kustomization("generators:\n- |-\n  apiVersion: evil.example/v1\n  kind: Run\n  metadata: {name: x}\n"), want: []string{"a/kustomization.yaml", "plugins", "refused"}},
 	{name: "an exec function", repo: kustomization("generators:\n- |-\n  apiVersion: evil.example/v1\n  kind: Run\n  metadata:\n    name: x\n    annotations:\n      config.kubernetes.io/function: |\n        exec: {path: /bin/sh}\n"), want: []string{"a/kustomization.yaml", "refused"}},

@@ -111,6 +111,7 @@ func (f *treeFS) render(network *noNetwork, dir string, j pipe.Job, known facts)
 	case plain:
 		return f.manifests(dir, j.Directory)
 	}
+	f.charts = &chartsOf{known: known, made: map[string][]byte{}}
 	return f.build(network, &g, dir)
 }
 

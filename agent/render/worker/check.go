@@ -48,8 +48,8 @@ func (g *gatekeeper) check(file string, content []byte) error {
 const lfsPointer = "version https://git-lfs.github.com/spec/"
 
 const (
-	helmRefused = "Helm charts are not rendered through kustomize"
-	helmHint    = "commit the chart's rendered manifests"
+	helmRefused = "a HelmChartInflationGenerator among the generators is refused"
+	helmHint    = "name the chart in helmCharts of the kustomization"
 )
 
 // checkKustomization refuses what would leave the repository, by name and line
@@ -58,9 +58,6 @@ func checkKustomization(file string, content []byte, k *types.Kustomization) err
 	refuse := func(value, message, hint string) error {
 		line := lineOf(content, value)
 		return &failure{file: file, line: line, message: at(file, line) + ": " + message, hint: hint}
-	}
-	if len(k.HelmCharts) > 0 || len(k.HelmChartInflationGenerator) > 0 || k.HelmGlobals != nil {
-		return refuse("helm", helmRefused, helmHint)
 	}
 	//nolint:staticcheck // bases are deprecated, and repositories have them
 	for _, r := range slices.Concat(k.Resources, k.Bases, k.Components, k.Generators, k.Transformers, k.Validators) {

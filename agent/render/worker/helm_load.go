@@ -55,6 +55,8 @@ func (f *treeFS) chartFiles(dir string) ([]*archive.BufferedFile, error) {
 	return unpackAll(dir, l.files)
 }
 
+func isValues(file *archive.BufferedFile) bool { return file.Name == "values.yaml" }
+
 type chartLoad struct {
 	fs    *treeFS
 	top   string

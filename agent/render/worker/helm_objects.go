@@ -20,6 +20,7 @@ import (
 )
 
 const (
+	hooksHint      = "spec.source.helm.hooks: Ignore leaves them out; Apply makes them objects like the others"
 	hookAnnotation = "helm.sh/hook"
 	notes          = "NOTES.txt"
 )
@@ -48,9 +49,9 @@ func inInstallOrder(a, b unit.Object) int {
 	switch {
 	case known && other:
 		return cmp.Compare(ra, rb)
-	case known != other && known:
+	case known:
 		return -1
-	case known != other:
+	case other:
 		return 1
 	}
 	return strings.Compare(a.Ref.Kind, b.Ref.Kind)
@@ -88,7 +89,7 @@ func (c *inflation) collect(ch *chart.Chart, rendered map[string]string) ([]unit
 	if len(o.refused) > 0 {
 		return nil, &failure{
 			file: c.where, message: c.where + ": the chart has hooks, which are not run: " + shorten(strings.Join(o.refused, ", "), maxMessage),
-			hint: "spec.source.helm.hooks: Ignore leaves them out; Apply makes them objects like the others",
+			hint: hooksHint,
 		}
 	}
 	if len(o.objects) == 0 {

@@ -9,7 +9,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
@@ -38,6 +37,8 @@ type treeFS struct {
 	root  unit.Hash
 	reads *unit.ReadSet
 	fetch fetcher
+
+	charts *chartsOf // for kustomizations; nil: their charts are not rendered
 
 	check   func(file string, content []byte) error // may refuse what is read
 	keys    sops.Ask                                // nil: nothing is decrypted
@@ -233,6 +234,10 @@ func submodule(at string) error {
 
 // CleanedAbs splits a path into the real directory and the file's name.
 func (f *treeFS) CleanedAbs(name string) (filesys.ConfirmedDir, string, error) {
+	if _, at, ok := f.madeUp(name); ok {
+		dir, base := path.Split(path.Join(mount, at))
+		return filesys.ConfirmedDir(path.Clean(dir)), base, nil
+	}
 	at, e, err := f.resolve(name)
 	if err != nil {
 		return "", "", err
@@ -247,6 +252,10 @@ func (f *treeFS) CleanedAbs(name string) (filesys.ConfirmedDir, string, error) {
 
 // ReadFile reads a file, within the render's bounds.
 func (f *treeFS) ReadFile(name string) ([]byte, error) {
+	if b, at, ok := f.madeUp(name); ok {
+		f.files = append(f.files, readFile{at, b})
+		return bytes.Clone(b), nil
+	}
 	at, e, err := f.resolve(name)
 	if err != nil {
 		return nil, err
@@ -277,11 +286,17 @@ func (f *treeFS) ReadFile(name string) ([]byte, error) {
 			return nil, f.refuse(err)
 		}
 	}
+	if b, err = f.withCharts(at, b); err != nil {
+		return nil, err
+	}
 	return bytes.Clone(b), nil // the original stays in the cache
 }
 
 // Exists tells whether a path is there.
 func (f *treeFS) Exists(name string) bool {
+	if _, _, ok := f.madeUp(name); ok {
+		return true
+	}
 	at, e, err := f.resolve(name)
 	if err != nil {
 		return false
@@ -292,6 +307,9 @@ func (f *treeFS) Exists(name string) bool {
 
 // IsDir tells whether a path is a directory.
 func (f *treeFS) IsDir(name string) bool {
+	if _, _, ok := f.madeUp(name); ok {
+		return false
+	}
 	at, e, err := f.resolve(name)
 	if err != nil {
 		return false
@@ -380,36 +398,4 @@ func (f *treeFS) Open(name string) (filesys.File, error) {
 		return nil, err
 	}
 	return file{bytes.NewReader(b), info{unit.TreeEntry{Name: path.Base(name), Mode: unit.ModeRegular}}}, nil
-}
-
-var errReadOnly = fmt.Errorf("the repository is read only: %w", fs.ErrPermission)
-
-func (*treeFS) Create(string) (filesys.File, error) { return nil, errReadOnly }
-func (*treeFS) Mkdir(string) error                  { return errReadOnly }
-func (*treeFS) MkdirAll(string) error               { return errReadOnly }
-func (*treeFS) RemoveAll(string) error              { return errReadOnly }
-func (*treeFS) WriteFile(string, []byte) error      { return errReadOnly }
-
-type file struct {
-	*bytes.Reader
-	info info
-}
-
-func (file) Close() error                 { return nil }
-func (file) Write([]byte) (int, error)    { return 0, errReadOnly }
-func (f file) Stat() (fs.FileInfo, error) { return f.info, nil }
-
-type info struct{ e unit.TreeEntry }
-
-func (i info) Name() string       { return i.e.Name }
-func (i info) Size() int64        { return 0 }
-func (i info) ModTime() time.Time { return time.Time{} }
-func (i info) IsDir() bool        { return i.e.Mode == unit.ModeDir }
-func (i info) Sys() any           { return nil }
-
-func (i info) Mode() fs.FileMode {
-	if i.IsDir() {
-		return fs.ModeDir | 0o555
-	}
-	return 0o444
 }

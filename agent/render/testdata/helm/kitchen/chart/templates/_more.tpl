@@ -1,0 +1,1 @@
+{{- define "kitchen.more" }}{{ fail "nobody includes this" }}{{ end }}
