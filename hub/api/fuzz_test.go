@@ -27,7 +27,7 @@ func (*everybody) Issue(fleet.Identity) (string, error) { return "/login?code=x"
 // hand a credential on.
 func fuzzBody(t *testing.T, method, path, body string) {
 	u, err := url.Parse(path)
-	if err != nil || !strings.HasPrefix(u.Path, "/") || path != u.String() || path == "/api/v1/watch" {
+	if err != nil || !strings.HasPrefix(u.Path, "/") || path != u.String() || u.Path == "/api/v1/watch" {
 		return
 	}
 	switch method {

@@ -277,5 +277,8 @@ func FuzzBodies(f *testing.F) {
 	f.Add("POST", "/api/v1/approvals", `{"statement":"e30=","signature":"x"}`)
 	f.Add("POST", "/api/v1/apps/default/guestbook/sync", `{"clusters":["dev"]}`)
 	f.Add("POST", "/hooks/git", `{"repository":{"clone_url":"https://a:b@c/d"}}`)
+	f.Add("POST", "/api/v1/tokens", `{"name":"ci","roles":["viewer"],"clusters":"env=dev","apps":["a/*"],"ttl":"1h"}`)
+	f.Add("GET", "/api/v1/apps?selector=a%20in%20(b)&limit=1&continue=YQ&fields=pending.plan,labels.x&revision=1234567&image=*", "")
+	f.Add("GET", "/api/v1/events?since=2026-03-14T09:26:53Z&until=2026-03-15T09:26:53Z&continue=1&limit=7&fields=after", "")
 	f.Fuzz(fuzzBody)
 }

@@ -203,9 +203,9 @@ func (s *server) login(r *http.Request) (any, error) {
 // have in common. They carry much more, so unknown fields are let be here.
 type push struct {
 	Repository struct {
-		CloneURL   string `json:"clone_url"`
-		GitHTTPURL string `json:"git_http_url"`
-		URL        string `json:"url"`
+		CloneURL   string `json:"clone_url,omitempty"`
+		GitHTTPURL string `json:"git_http_url,omitempty"`
+		URL        string `json:"url,omitempty"`
 	} `json:"repository"`
 }
 
