@@ -10,6 +10,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/plan"
 	"github.com/capstan-gitops/capstan/agent/state"
@@ -105,6 +106,7 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = digest, c.revision, c.path, c.spec, c.reads
 	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
 	kept.Remember(fleet.HistoryEntry{Revision: c.revision, Digest: digest, Applied: e.parts.Now().UTC(), ApprovedBy: pass.by, Summary: summary})
+	kept.Images = images.Used(c.objects)
 	if err := kept.SetObjects(append(slices.Clone(c.objects), c.alongside...)); err != nil {
 		return err
 	}

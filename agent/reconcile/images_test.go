@@ -74,3 +74,23 @@ func TestAPlanShowsTheImageThatIsPulled(t *testing.T) {
 		t.Errorf("the plan does not show the mirror: %s", got)
 	}
 }
+
+func TestAReportNamesTheImagesThatRun(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": workload, "db": configMaps("1", "db")}, nil)
+	if got := s.synced("web").Images; len(got) != 1 || got[0] != "nginx:1.27" {
+		t.Errorf("web: %q", got)
+	}
+	if got := s.synced("db").Images; len(got) != 0 {
+		t.Errorf("db: %q", got)
+	}
+	// They are known after a restart, before anything is rendered.
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	if got := s.synced("web").Images; len(got) != 1 {
+		t.Errorf("after a restart: %q", got)
+	}
+	s.push(map[string]string{"web": strings.ReplaceAll(workload, "1.27", "1.28")})
+	s.until("web", "the next image", func(a fleet.AppStatus) bool { return len(a.Images) == 1 && a.Images[0] == "nginx:1.28" })
+}

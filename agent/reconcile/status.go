@@ -93,7 +93,7 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 	k := a.kept
 	s := fleet.AppStatus{
 		Cluster: e.cfg.Cluster, Namespace: name.Namespace, App: name.Name, Path: k.Path, Source: a.from,
-		Revision: k.Revision, Digest: k.Digest, Objects: len(k.Items),
+		Revision: k.Revision, Digest: k.Digest, Objects: len(k.Items), Images: k.Images,
 		Drift: slices.SortedFunc(maps.Values(a.drift), func(x, y fleet.DriftSummary) int { return x.Object.Compare(y.Object) }),
 	}
 	var sick string

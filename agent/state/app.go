@@ -22,6 +22,7 @@ type App struct {
 	Digest   fleet.Digest         `json:"digest,omitempty"`
 	Reads    unit.ReadSet         `json:"reads,omitzero"`
 	Items    []inventory.Item     `json:"items,omitempty"`
+	Images   []string             `json:"images,omitempty"`  // of the pods that were last applied
 	History  []fleet.HistoryEntry `json:"history,omitempty"` // newest first
 	Pending  *fleet.Plan          `json:"pending,omitempty"`
 	Granted  *Grant               `json:"granted,omitempty"`

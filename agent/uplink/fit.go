@@ -31,6 +31,7 @@ func fit(s fleet.AppStatus) fleet.AppStatus {
 	if len(s.Drift) > mostDrift {
 		s.Drift = s.Drift[:mostDrift]
 	}
+	s.Images = fitImages(s.Images)
 	drift := make([]fleet.DriftSummary, len(s.Drift))
 	for i, d := range s.Drift {
 		d.Manager = shorten(d.Manager, mostPath)
@@ -45,6 +46,18 @@ func fit(s fleet.AppStatus) fleet.AppStatus {
 		s.Drift = nil
 	}
 	return squeeze(s)
+}
+
+// fitImages leaves out what is too long to be shown whole: half a name would be
+// another image's.
+func fitImages(all []string) []string {
+	var out []string
+	for _, image := range all {
+		if len(image) <= mostPath && len(out) < fleet.MaxImages {
+			out = append(out, image)
+		}
+	}
+	return out
 }
 
 // fitSources names as many repositories as one report takes, the first of them.
@@ -68,7 +81,8 @@ func fitSource(s fleet.SourceStatus) fleet.SourceStatus {
 	return s
 }
 
-// squeeze gives up drift and then text until the report is small enough.
+// squeeze gives up drift, then images and then text until the report is small
+// enough.
 func squeeze(s fleet.AppStatus) fleet.AppStatus {
 	for {
 		_, err := wire.Encode(wire.Report{Epoch: ^uint64(0), Seq: ^uint64(0), App: &s})
@@ -78,6 +92,8 @@ func squeeze(s fleet.AppStatus) fleet.AppStatus {
 		switch {
 		case len(s.Drift) > 0:
 			s.Drift = s.Drift[:len(s.Drift)-1]
+		case len(s.Images) > 0:
+			s.Images = s.Images[:len(s.Images)-1]
 		case len(s.Message) > mostPath:
 			s.Message = shorten(s.Message, len(s.Message)/2)
 		case s.Hint != "" || len(s.Message) > 0:

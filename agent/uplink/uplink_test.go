@@ -419,6 +419,7 @@ func TestALongStatusIsCutToWhatMayTravel(t *testing.T) {
 		s.Source = &fleet.SourceStatus{URL: text, Follows: text, ServedBy: text}
 		for range 100 {
 			s.Drift = append(s.Drift, fleet.DriftSummary{Object: fleet.ObjectRef{Kind: "ConfigMap", Version: "v1", Name: "web"}, Manager: text, Fields: []string{text, text, text}})
+			s.Images = append(s.Images, strings.Repeat("i", 200), text)
 		}
 		t.Run(name, func(t *testing.T) {
 			u, stop := run(t, h.token("j-"+name), newSpoke(), v)
