@@ -20,7 +20,7 @@ import (
 type approveFlags struct {
 	where
 	comment, key, approver string
-	expires                time.Duration
+	expires, wait          time.Duration
 	yes                    bool
 }
 
@@ -33,7 +33,7 @@ func newApprove(s *shell) *cobra.Command {
 sign a statement that lets exactly these plans through, once, until it expires.
 
 The clusters check the signature themselves, against keys that are pinned
-there. The key is the file in --key or CAPSTAN_KEY; without one, or where that
+there; their answers are waited for, and a refusal is a failure. The key is the file in --key or CAPSTAN_KEY; without one, or where that
 names a public key (.pub), the SSH agent signs.
 
 Without a terminal nobody is asked to confirm.`,
@@ -51,6 +51,7 @@ Without a terminal nobody is asked to confirm.`,
 	c.Flags().StringVar(&f.key, "key", "", "SSH key file (default: CAPSTAN_KEY, or the SSH agent)")
 	c.Flags().StringVar(&f.approver, "approver", "", "your name among the clusters' allowed signers (default: the key's comment)")
 	c.Flags().DurationVar(&f.expires, "expires", 24*time.Hour, "how long the approval counts")
+	c.Flags().DurationVar(&f.wait, "wait", 10*time.Second, "how long to wait for the clusters' answers; 0: not at all")
 	c.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 	return c
 }
@@ -97,7 +98,10 @@ func (s *shell) approve(ctx context.Context, arg string, f approveFlags) (err er
 	for _, t := range statement.Targets {
 		s.printf("approved: %s on %s, plan %s, by %s (key %s)\n", app.name, t.Cluster, oneLine(t.Plan), statement.Approver, key.Fingerprint())
 	}
-	s.next("capstan get apps %s -w   # each cluster checks the signature itself, and says so where it refuses", app.name)
+	if err := s.answers(ctx, h, app, statement, f.wait); err != nil {
+		return err
+	}
+	s.next("capstan get apps %s -w", app.name)
 	return nil
 }
 

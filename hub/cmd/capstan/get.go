@@ -12,15 +12,16 @@ import (
 func newGet(s *shell) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get",
-		Short: "List clusters, apps, or what waits for approval",
+		Short: "List clusters, apps, what waits for approval, and what changed",
 		Example: `  capstan get clusters -l env=prod -o wide
   capstan get apps --cluster prod
   capstan get apps -w
-  capstan get approvals`,
+  capstan get approvals
+  capstan get events --since 24h`,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,
 	}
-	c.AddCommand(newGetClusters(s), newGetApps(s), newGetApprovals(s))
+	c.AddCommand(newGetClusters(s), newGetApps(s), newGetApprovals(s), newGetEvents(s), newGetChanges(s))
 	return c
 }
 

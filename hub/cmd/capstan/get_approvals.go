@@ -37,12 +37,7 @@ func newGetApprovals(s *shell) *cobra.Command {
 		Example: `  capstan get approvals
   capstan get approvals -l env=prod -o json`,
 		ValidArgsFunction: s.completeApp,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage("usage: "+c.UseLine(), "get approvals takes one APP at most")
-			}
-			return nil
-		},
+		Args:              atMost("APP"),
 		RunE: func(c *cobra.Command, args []string) error {
 			h, err := s.hub()
 			if err != nil {

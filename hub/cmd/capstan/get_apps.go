@@ -12,29 +12,32 @@ import (
 
 func newGetApps(s *shell) *cobra.Command {
 	var l listing
+	var wanted fleet.AppFilter
 	c := &cobra.Command{
 		Use:     "apps [APP]",
 		Aliases: []string{"app"},
 		Short:   "List apps with their state on each cluster",
 		Example: `  capstan get apps
   capstan get apps guestbook -w
-  capstan get apps -l env=prod -o json`,
+  capstan get apps -l env=prod -o json
+  capstan get apps --revision 1a2b3c4      # where does this commit run
+  capstan get apps --image '*/nginx:1.25*'  # and this image`,
 		ValidArgsFunction: s.completeApp,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage("usage: "+c.UseLine(), "get apps takes one APP at most")
-			}
-			return nil
-		},
+		Args:              atMost("APP"),
 		RunE: func(c *cobra.Command, args []string) error {
 			h, err := s.hub()
 			if err != nil {
 				return err
 			}
+			if err := wanted.Validate(); err != nil {
+				return usageError{err}
+			}
 			filter, err := l.appFilter(c.Context(), h, args)
 			if err != nil {
 				return err
 			}
+			wanted.Selector, wanted.Clusters, wanted.Namespace, wanted.Name = filter.Selector, filter.Clusters, filter.Namespace, filter.Name
+			filter = wanted
 			items, err := list(c.Context(), s, h, &l, appTable(), func(ctx context.Context) ([]fleet.AppStatus, error) {
 				return h.Apps(ctx, filter)
 			})
@@ -48,6 +51,12 @@ func newGetApps(s *shell) *cobra.Command {
 		},
 	}
 	l.addFlags(c, s)
+	c.Flags().StringVar(&wanted.Revision, "revision", "", "only where this commit is applied (7 digits of it are enough)")
+	c.Flags().StringVar(&wanted.Image, "image", "", "only where this image runs; * is any part")
+	c.Flags().StringVar((*string)(&wanted.Sync), "sync", "", "only Synced, OutOfSync, Pending or Unknown")
+	c.Flags().StringVar((*string)(&wanted.Health), "health", "", "only Healthy, Suspended, Progressing, Missing, Degraded or Unknown")
+	c.Flags().BoolVar(&wanted.Pending, "pending", false, "only where a plan waits")
+	c.Flags().BoolVar(&wanted.Drifted, "drifted", false, "only where objects differ from what was applied")
 	return c
 }
 
@@ -82,7 +91,7 @@ func appTable() table[fleet.AppStatus] {
 	return table[fleet.AppStatus]{
 		what:    "apps",
 		columns: []string{"CLUSTER", "APP", "SYNC", "HEALTH", "REVISION", "PENDING", "MESSAGE"},
-		wide:    []string{"DIGEST", "OBJECTS", "REASON", "DRIFT", "PATH"},
+		wide:    []string{"DIGEST", "OBJECTS", "REASON", "DRIFT", "PATH", "IMAGES"},
 		row: func(a fleet.AppStatus) []string {
 			pending := ""
 			if a.Pending != nil {
@@ -90,7 +99,7 @@ func appTable() table[fleet.AppStatus] {
 			}
 			return []string{
 				a.Cluster, a.Name().String(), string(a.Sync), string(a.Health), dash(a.Revision.Short()), dash(pending), dash(appMessage(a)),
-				dash(a.Digest.Short()), strconv.Itoa(a.Objects), dash(a.Reason), dash(drift(a.Drift)), dash(a.Path),
+				dash(a.Digest.Short()), strconv.Itoa(a.Objects), dash(a.Reason), dash(drift(a.Drift)), dash(a.Path), dash(strings.Join(a.Images, ", ")),
 			}
 		},
 		name: func(a fleet.AppStatus) string { return a.Name().String() },

@@ -42,9 +42,9 @@ func newRoot(s *shell) *cobra.Command {
 	root.PersistentFlags().StringVar(&s.hubURL, "hub", "", "address of the hub (default: CAPSTAN_HUB)")
 	root.AddCommand(
 		newGet(s), newDescribe(s), newDiff(s), newTree(s), newHistory(s),
-		newApprove(s), newReject(s), newSync(s),
+		newTrace(s), newCheck(s), newApprove(s), newReject(s), newSync(s),
 		newJoin(s), newLabel(s), newCluster(s), newOpen(s),
-		newLogin(s), newLogout(s), newToken(s), newWhoami(s), newSupportBundle(s), newVersion(s),
+		newLogin(s), newLogout(s), newToken(s), newAudit(s), newWhoami(s), newSupportBundle(s), newVersion(s),
 	)
 	return root
 }
@@ -86,5 +86,15 @@ func exactly(names ...string) cobra.PositionalArgs {
 			want = "no arguments"
 		}
 		return usage("usage: "+c.UseLine(), "%s takes %s, and was given %s", c.CommandPath(), want, cmp.Or(strings.Join(args, " "), "nothing"))
+	}
+}
+
+// atMost is exactly for one argument that may be left out.
+func atMost(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return usage("usage: "+c.UseLine(), "%s takes one %s at most", c.CommandPath(), name)
 	}
 }

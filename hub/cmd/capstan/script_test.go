@@ -55,6 +55,7 @@ func TestCommands(t *testing.T) {
 			"tamper":     tamper,
 			"newkey":     newKey,
 			"degrade":    degrade,
+			"refuse":     refuse,
 			"eventually": eventually,
 		},
 	})
@@ -69,6 +70,36 @@ type testHub struct {
 
 	mu       sync.Mutex
 	tampered map[string]fleet.SignedPlan // by cluster
+	refuses  string                      // cluster that takes no approval
+}
+
+// Approve lets the clusters answer, as they do after a moment: an approval
+// counts, and is not yet enough.
+func (h *testHub) Approve(ctx context.Context, a fleet.SignedApproval) error {
+	if err := h.Hub.Approve(ctx, a); err != nil {
+		return err
+	}
+	var statement fleet.Approval
+	if err := json.Unmarshal(a.Statement, &statement); err != nil {
+		return err
+	}
+	for _, t := range statement.Targets {
+		found, err := h.Apps(ctx, fleet.AppFilter{Clusters: []string{t.Cluster}, Name: guestbook.Name})
+		if err != nil {
+			return err
+		}
+		p := *found[0].Pending
+		h.mu.Lock()
+		if h.refuses == t.Cluster {
+			found[0].Message = "waits for approval (0 of 1); an approval in the name of " + statement.Approver + " was refused: the key is not pinned"
+		} else {
+			p.Have++
+		}
+		h.mu.Unlock()
+		found[0].Pending = &p
+		h.SetApp(found[0])
+	}
+	return nil
 }
 
 // Plan gives what a hub gives that can't be trusted.
@@ -143,6 +174,7 @@ func seedFleet() fleettest.Seed {
 	}
 	add("dev", "shop", "guestbook", func(s *fleet.AppStatus) {
 		s.Health = fleet.Progressing
+		s.Images = []string{"registry.example.com/guestbook:v2", "registry.example.com/redis:7.2"}
 		s.Drift = []fleet.DriftSummary{{Object: fleet.ObjectRef{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "guestbook-ui"}, Manager: "kubectl-edit", Fields: []string{"/spec/replicas"}, Since: when}}
 	})
 	add("dev", "shop", "cart", nil)
@@ -284,6 +316,14 @@ func degrade(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	found[0].Health = fleet.Degraded
 	h.SetApp(found[0])
+}
+
+// refuse makes a cluster refuse approvals: refuse CLUSTER.
+func refuse(ts *testscript.TestScript, _ bool, args []string) {
+	h := hubOf(ts)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuses = args[0]
 }
 
 // eventually waits until a file has a line with a text: eventually FILE TEXT.

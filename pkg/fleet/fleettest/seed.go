@@ -90,9 +90,9 @@ func Sample() Seed {
 			},
 		},
 		Changes: []fleet.Event{
-			{ID: "1", At: When.Add(-time.Hour), Actor: "agent", Action: fleet.ChangeApplied, Cluster: "dev", App: "default/guestbook", After: json.RawMessage(`{"revision":"a"}`)},
-			{ID: "2", At: When, Actor: "agent", Action: fleet.ChangeApplied, Cluster: "dev", App: "default/guestbook", Before: json.RawMessage(`{"revision":"a"}`), After: json.RawMessage(`{"revision":"<b>"}`)},
-			{ID: "3", At: When, Actor: "agent", Action: fleet.ChangeDrifted, Cluster: "dev", App: "default/guestbook"},
+			{ID: "1", At: When.Add(-time.Hour), Actor: "agent", Action: fleet.ChangeApplied, Cluster: "dev", App: "default/guestbook", After: json.RawMessage(`{"revision":"` + string(revA) + `"}`)},
+			{ID: "2", At: When, Actor: "agent", Action: fleet.ChangeApplied, Cluster: "dev", App: "default/guestbook", Before: json.RawMessage(`{"revision":"` + string(revA) + `"}`), After: json.RawMessage(`{"revision":"` + string(revB) + `"}`)},
+			{ID: "3", At: When, Actor: "agent", Action: fleet.ChangeDrifted, Cluster: "dev", App: "default/guestbook", Detail: json.RawMessage(`["<a> & b"]`)},
 			{ID: "4", At: When.Add(time.Hour), Actor: "agent", Action: fleet.ChangeGone, Cluster: "prod", App: "default/other"},
 		},
 		Trees: map[Key][]fleet.Object{
