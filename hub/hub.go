@@ -24,6 +24,7 @@ import (
 	"github.com/capstan-gitops/capstan/hub/desk"
 	"github.com/capstan-gitops/capstan/hub/hooks"
 	"github.com/capstan-gitops/capstan/hub/metrics"
+	"github.com/capstan-gitops/capstan/hub/notify"
 	"github.com/capstan-gitops/capstan/hub/people"
 	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/hub/view"
@@ -164,6 +165,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer b.Close()
+	return serve(ctx, cfg, told, b)
+}
+
+// serve puts the rooms behind the link together, and lets people and agents in.
+func serve(ctx context.Context, cfg Config, told notify.Config, b *broker.Broker) error {
 	kept, err := openStore(ctx, cfg, b)
 	if err != nil {
 		return err

@@ -17,10 +17,13 @@ import (
 )
 
 const (
-	dialWithin     = 10 * time.Second
+	// dialWithin is long, because ten thousand agents may come at once: what a hub
+	// that is behind has done for one that gives up is done for nothing, and so it
+	// would never catch up.
+	dialWithin     = 20 * time.Second
 	requestWithin  = 10 * time.Second
 	firstReconnect = 500 * time.Millisecond
-	mostReconnect  = 10 * time.Second
+	mostReconnect  = 30 * time.Second
 	pingEvery      = 20 * time.Second
 )
 

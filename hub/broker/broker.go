@@ -89,7 +89,7 @@ type Broker struct {
 	system  *nats.Conn // the hub in SYS
 	gate    *gate
 	workers sync.WaitGroup
-	queues  []chan<- *nats.Msg
+	queues  []chan<- waiting
 	ctx     context.Context //nolint:containedctx // ends what is under way when the broker is closed
 	cancel  context.CancelFunc
 

@@ -79,16 +79,22 @@ func (c ServerConfig) Text() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	operator, err := trust.operator.Encode(keys.operator)
-	if err != nil {
+	var b strings.Builder
+	c.listeners(&b)
+	if err := c.accounts(&b, keys, trust); err != nil {
 		return "", err
 	}
-	size := c.MaxFileStore
-	if size == "" {
-		size = "8GB"
-	}
-	var b strings.Builder
-	line := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
+	c.storage(&b)
+	return b.String(), nil
+}
+
+// liner writes lines.
+func liner(b *strings.Builder) func(format string, a ...any) {
+	return func(format string, a ...any) { fmt.Fprintf(b, format+"\n", a...) }
+}
+
+func (c ServerConfig) listeners(b *strings.Builder) {
+	line := liner(b)
 	line("# Of capstan-hub nats-config. The keys that sign for it are in a directory that the")
 	line("# hubs are given with --nats-keys, and are no business of this server.")
 	line("server_name: %q", c.Name)
@@ -104,6 +110,14 @@ func (c ServerConfig) Text() (string, error) {
 	}
 	line("max_payload: 1MB\nmax_control_line: 1024\nping_interval: \"30s\"\nping_max: 2")
 	line("authorization { timeout: 20 }")
+}
+
+func (c ServerConfig) accounts(b *strings.Builder, keys *keyring, trust *claims) error {
+	operator, err := trust.operator.Encode(keys.operator)
+	if err != nil {
+		return err
+	}
+	line := liner(b)
 	line("\n# The accounts. HUB alone has JetStream; agents are in AGENTS, where the hubs answer them.")
 	line("operator: %q\nsystem_account: %q", operator, trust.sys.Subject)
 	line("resolver {\n  type: full\n  dir: %q\n  allow_delete: false\n  interval: \"30s\"\n}", filepath.Join(c.StoreDir, "accounts"))
@@ -112,11 +126,20 @@ func (c ServerConfig) Text() (string, error) {
 		// The server takes what it was told later, revocations for one, over this.
 		token, err := a.Encode(keys.operator)
 		if err != nil {
-			return "", err
+			return err
 		}
 		line("  %s: %q", a.Subject, token)
 	}
-	line("}\n\njetstream {\n  store_dir: %q\n  max_file_store: %s\n  max_memory_store: 64MB\n  sync_interval: \"1s\"\n}", c.StoreDir, size)
+	line("}")
+	return nil
+}
+
+func (c ServerConfig) storage(b *strings.Builder) {
+	line, size := liner(b), c.MaxFileStore
+	if size == "" {
+		size = "8GB"
+	}
+	line("\njetstream {\n  store_dir: %q\n  max_file_store: %s\n  max_memory_store: 64MB\n  sync_interval: \"1s\"\n}", c.StoreDir, size)
 	if c.ClusterListen != "" {
 		line("\ncluster {\n  name: \"capstan\"\n  listen: %q\n  no_advertise: true", c.ClusterListen)
 		line("  routes: [")
@@ -125,7 +148,6 @@ func (c ServerConfig) Text() (string, error) {
 		}
 		line("  ]\n}")
 	}
-	return b.String(), nil
 }
 
 func (c ServerConfig) tls(line func(string, ...any), indent string) {

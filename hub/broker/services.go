@@ -49,14 +49,26 @@ func (b *Broker) subscribe(desk Desk) error {
 	return nil
 }
 
-// work starts a worker and returns its queue.
-func (b *Broker) work(serve func(*nats.Msg)) chan<- *nats.Msg {
-	q := make(chan *nats.Msg, backlog)
+// waiting is a message in a queue.
+type waiting struct {
+	m     *nats.Msg
+	since time.Time
+}
+
+// work starts a worker and returns its queue. What has waited for so long that
+// its sender has given up is left out: answered, it would keep the hub behind
+// with what is asked anew.
+func (b *Broker) work(serve func(*nats.Msg)) chan<- waiting {
+	q := make(chan waiting, backlog)
 	b.workers.Go(func() {
 		for {
 			select {
-			case m := <-q:
-				serve(m)
+			case w := <-q:
+				if time.Since(w.since) > answerWithin {
+					b.drop(w.m, "its sender has given up")
+					continue
+				}
+				serve(w.m)
 			case <-b.ctx.Done():
 				return
 			}
@@ -82,7 +94,7 @@ func (b *Broker) takeUp(m *nats.Msg) {
 	}
 	h := fnv.New32a()
 	h.Write([]byte(up.Cluster))
-	b.enqueue(b.queues[h.Sum32()%workers], m, word(up.Verb))
+	b.enqueue(b.queues[h.Sum32()%workers], m)
 }
 
 // enrolment is what an enrolment is counted as.
@@ -109,13 +121,21 @@ func (b *Broker) notice(desk Desk, m *nats.Msg) {
 	}
 }
 
-func (b *Broker) enqueue(q chan<- *nats.Msg, m *nats.Msg, what string) {
+func (b *Broker) enqueue(q chan<- waiting, m *nats.Msg) {
 	select {
-	case q <- m:
+	case q <- waiting{m, time.Now()}:
 	default:
-		b.cfg.Dropped(what)
-		b.cfg.Log.Warn("dropped a message: too many wait", "subject", m.Subject)
+		b.drop(m, "too many wait")
 	}
+}
+
+func (b *Broker) drop(m *nats.Msg, why string) {
+	what := enrolment
+	if up, err := wire.ParseUp(m.Subject); err == nil {
+		what = word(up.Verb)
+	}
+	b.cfg.Dropped(what)
+	b.cfg.Log.Warn("dropped a message", "subject", m.Subject, "why", why)
 }
 
 // serveUp answers one message of an agent. Its headers are never looked at and
@@ -183,7 +203,7 @@ func (b *Broker) answer(ctx context.Context, desk Desk, up wire.Up, data []byte)
 }
 
 // takeEnrol does for enrolments what takeUp does for the rest.
-func (b *Broker) takeEnrol(q chan<- *nats.Msg, m *nats.Msg) {
+func (b *Broker) takeEnrol(q chan<- waiting, m *nats.Msg) {
 	join, err := wire.ParseEnrol(m.Subject)
 	if err != nil || !wire.AnswersWithin(m.Reply, wire.JoinInbox(join)) {
 		return
@@ -194,7 +214,7 @@ func (b *Broker) takeEnrol(q chan<- *nats.Msg, m *nats.Msg) {
 		b.refuse(m, err)
 		return
 	}
-	b.enqueue(q, m, enrolment)
+	b.enqueue(q, m)
 }
 
 func (b *Broker) serveEnrol(desk Desk, m *nats.Msg) {

@@ -87,7 +87,12 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fleet.WithHint(err, c.CommandPath()+" --help shows the flags")
 	})
-	f := cmd.Flags()
+	addFlags(cmd.Flags(), &cfg, &level)
+	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newRotateKeys(), newBackup(), newRestore())
+	return cmd
+}
+
+func addFlags(f *pflag.FlagSet, cfg *hub.Config, level *string) {
 	f.StringVar(&cfg.DataDir, "data-dir", "", "directory for everything the hub keeps (required)")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the API and the page")
 	f.StringVar(&cfg.URL, "url", "", "URL of the hub as people reach it, for links")
@@ -114,9 +119,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	f.StringVar(&cfg.HookSecretsFile, "hook-secrets-file", "", "secrets of forges' webhooks, one a line: PROVIDER REPOSITORY SECRET; they call /hooks/PROVIDER (default none are taken)")
 	f.StringVar(&cfg.NotifyFile, "notify-file", "", "whom to notify of what, in YAML; to try it: capstan-hub notify-test (default nobody is)")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address for Prometheus, /metrics, without authentication (default none)")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newRotateKeys(), newBackup(), newRestore())
-	return cmd
+	f.StringVar(level, "log-level", "info", "debug, info, warn or error")
 }
 
 // fromEnv sets the flags that were not given from the environment.
