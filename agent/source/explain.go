@@ -50,8 +50,6 @@ func (s *server) translate(ctx context.Context, with credentials, err error) (hi
 	case ctx.Err() != nil: // whatever came of it
 		err := noAnswer(ctx, s.cfg.Timeout)
 		return fleet.Hint(err), err
-	case errors.Is(err, errElsewhere):
-		return "did the repository move? List where it is in the agent's configuration under repositories, and name that", fleet.Forbidden("%w", errElsewhere)
 	case errors.Is(err, transport.ErrAuthenticationRequired) && with.none() && s.cfg.hasCredentials():
 		return "credentials go to the host of the repository's URL only; have the mirror let everybody read, or reach it over ssh", fleet.Forbidden("the server asks for credentials")
 	case errors.Is(err, transport.ErrAuthenticationRequired) && with.none():
@@ -91,6 +89,8 @@ func (s *server) translateNetwork(with credentials, err error) (hint string, exp
 		authority   x509.UnknownAuthorityError
 	)
 	switch {
+	case errors.Is(err, errElsewhere):
+		return "did the repository move? List where it is in the agent's configuration under repositories, and name that", fleet.Forbidden("%w", errElsewhere)
 	case errors.As(err, &certificate), errors.As(err, &authority):
 		return "if a private authority issued it, give the file with that authority's certificate", fleet.Unavailable("the server's certificate is not trusted: %w", err)
 	case strings.Contains(err.Error(), "remote error: tls: "): // it has no type of its own

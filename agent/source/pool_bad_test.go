@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -60,7 +61,10 @@ func TestARepositoryGoesBadAndWellAgain(t *testing.T) {
 			})
 		}},
 		{"stalls for ever", "no complete answer within", fleet.ErrUnavailable, func(_ *testing.T, _ *gitServer, put func(http.HandlerFunc)) {
-			put(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			put(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // until then a server does not notice that the client left
+				<-r.Context().Done()
+			})
 		}},
 		{"asks for credentials", "the server asks for credentials", fleet.ErrForbidden, func(_ *testing.T, s *gitServer, _ func(http.HandlerFunc)) {
 			s.allow("u", "p", "")
