@@ -9,4 +9,4 @@ package pipe
 // Version says what renders, for read-sets: one of another version does not
 // hold. The number after the slash is our own, raised when the same files come
 // to give other objects.
-const Version = "kustomize v0.21.2, helm v4.3.1/4"
+const Version = "kustomize v0.21.2, helm v4.3.1/5"

@@ -77,7 +77,7 @@ func (f *treeFS) helm(dir string, j pipe.Job, known facts) ([]unit.Object, error
 		objects, err = c.objects()
 	}
 	err = f.verdict(err)
-	if bad, ok := errors.AsType[*failure](err); ok && len(f.hidden) > 0 {
+	if bad, ok := errors.AsType[*failure](err); ok && len(f.hidden)+len(f.secrets) > 0 {
 		bad.message = f.redact(bad.message) // a name may be made of a value
 	}
 	return objects, err
