@@ -25,7 +25,7 @@ const (
 
 // commands are what scripts can say, beside testscript's own:
 //
-//	cluster NAME [label=K=V]... [assignable=K]... [approval]   start a control plane, in the background
+//	cluster NAME [label=K=V]... [assignable=K]... [approval] [decrypts]   start a control plane, in the background
 //	join NAME...                          wait for those, and start their agents
 //	capstan ARGS...                       the CLI
 //	kubectl CLUSTER ARGS...               kubectl, as administrator
@@ -46,6 +46,8 @@ const (
 //	other publish DIR MESSAGE             copy DIR over that repository, commit and push
 //	other password PASSWORD               what user "reader" signs in with there from now on
 //	forge WHAT CLUSTER NAME               an approval as an attacker would make it, or as its owner: see forge
+//	seal FILE                             encrypt data and stringData in a file of the fleet repository, as SOPS does
+//	key CLUSTER add|remove                the age key that opens what was sealed
 //	nowhere VALUE                         what hub and agents wrote down does not hold it
 var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"cluster": script((*play).cluster),
@@ -68,6 +70,8 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"rewrite": script((*play).rewrite),
 	"forge":   script((*play).forge),
 	"nowhere": script((*play).nowhere),
+	"seal":    script((*play).seal),
+	"key":     script((*play).ageKey),
 	"other":   other,
 }
 
@@ -79,6 +83,7 @@ type play struct {
 	started map[string]chan error // a cluster's start, by name
 	uids    map[string]string     // of objects, when they were first looked at
 	sent    map[string]fleet.SignedApproval
+	age     ageKey
 	other   *otherRepository
 }
 
@@ -121,6 +126,8 @@ func (p *play) cluster(args []string) (string, error) {
 			cfg.Labels[key] = v
 		case "assignable":
 			cfg.Assignable = append(cfg.Assignable, value)
+		case "decrypts":
+			cfg.Decrypts = true
 		case "approval":
 			cfg.NeedsApproval = true
 		default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -22,6 +23,7 @@ type SpokeConfig struct {
 	Assignable    []string          // keys the hub may assign
 	Root          string            // path its agent reads first; empty: the fleet's
 	NeedsApproval bool              // of every app, by the stage's approver
+	Decrypts      bool              // what is encrypted, for every app, with the keys in AgeKeys
 	AuditLog      bool
 	Kubeconfig    string // an administrator's, for a cluster that is there already; empty: one is started
 }
@@ -51,6 +53,9 @@ func (p *Spoke) Kubeconfig() string {
 
 // AgentKubeconfig is the agent's: its ServiceAccount and nobody more. After Install.
 func (p *Spoke) AgentKubeconfig() string { return filepath.Join(p.dir, "agent.kubeconfig") }
+
+// AgeKeys is the directory of the agent's age keys, as a Secret is mounted. After Install.
+func (p *Spoke) AgeKeys() string { return filepath.Join(p.dir, "etc", "age") }
 
 // AddCluster starts a spoke's control plane, if it needs one. No agent runs there yet.
 func (s *Stage) AddCluster(ctx context.Context, cfg SpokeConfig) error {
@@ -112,6 +117,11 @@ func (s *Stage) Install(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if p.cfg.Decrypts {
+		if err := p.decrypt(config); err != nil {
+			return err
+		}
+	}
 	kubeconfig := p.AgentKubeconfig()
 	if err := cluster.ServiceAccountKubeconfig(ctx, p.Kubeconfig(), agentNamespace, agentAccount, kubeconfig); err != nil {
 		return err
@@ -123,6 +133,19 @@ func (s *Stage) Install(ctx context.Context, name string) error {
 		Log:  filepath.Join(p.dir, "agent.log"),
 	}
 	return nil
+}
+
+// decrypt adds to the agent's configuration that it has keys.
+func (p *Spoke) decrypt(config string) error {
+	if err := os.MkdirAll(p.AgeKeys(), 0o700); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(config)
+	if err != nil {
+		return err
+	}
+	b = fmt.Appendf(b, "\ndecryption:\n  age: {keyFiles: [%q]}\n  apps: {matchNames: [\"*/*\"]}\n", p.AgeKeys())
+	return os.WriteFile(config, b, 0o600)
 }
 
 func (s *Stage) joinArgs(cfg SpokeConfig) []string {

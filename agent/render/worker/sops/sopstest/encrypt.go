@@ -15,7 +15,6 @@ import (
 	"hash"
 	"regexp"
 	"strings"
-	"testing"
 	"time"
 
 	"filippo.io/age"
@@ -23,10 +22,12 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
+// Failer is a test, as far as it is needed here.
+type Failer interface{ Fatal(args ...any) }
+
 // NewKey makes an age key: the private one as a key file has it, and its
 // recipient.
-func NewKey(t testing.TB) (private, recipient string) {
-	t.Helper()
+func NewKey(t Failer) (private, recipient string) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -35,8 +36,7 @@ func NewKey(t testing.TB) (private, recipient string) {
 }
 
 // YAML encrypts the values of a file below the keys that the expression matches.
-func YAML(t testing.TB, plain, encryptedRegex string, recipients ...string) string {
-	t.Helper()
+func YAML(t Failer, plain, encryptedRegex string, recipients ...string) string {
 	e := encrypter{t: t, key: make([]byte, 32), mac: sha512.New(), regex: regexp.MustCompile(encryptedRegex)}
 	_, _ = rand.Read(e.key)
 	d := yaml.NewDecoder(strings.NewReader(plain))
@@ -75,8 +75,7 @@ func YAML(t testing.TB, plain, encryptedRegex string, recipients ...string) stri
 }
 
 // Binary encrypts a file as a whole.
-func Binary(t testing.TB, plain string, recipients ...string) string {
-	t.Helper()
+func Binary(t Failer, plain string, recipients ...string) string {
 	e := encrypter{t: t, key: make([]byte, 32), mac: sha512.New()}
 	_, _ = rand.Read(e.key)
 	e.mac.Write([]byte(plain))
@@ -92,8 +91,7 @@ func Binary(t testing.TB, plain string, recipients ...string) string {
 }
 
 // Dotenv encrypts lines of NAME=VALUE.
-func Dotenv(t testing.TB, plain string, recipients ...string) string {
-	t.Helper()
+func Dotenv(t Failer, plain string, recipients ...string) string {
 	e := encrypter{t: t, key: make([]byte, 32), mac: sha512.New()}
 	_, _ = rand.Read(e.key)
 	var out strings.Builder
@@ -111,7 +109,7 @@ func Dotenv(t testing.TB, plain string, recipients ...string) string {
 }
 
 type encrypter struct {
-	t     testing.TB
+	t     Failer
 	key   []byte
 	mac   hash.Hash
 	regex *regexp.Regexp
