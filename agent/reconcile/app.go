@@ -30,14 +30,16 @@ type view struct {
 	kept     state.App
 	last     *outcome
 	retry    bool
-	early    bool // the last try failed, and it is too early for the next
+	early    bool            // the last try failed, and it is too early for the next
+	cycle    []fleet.AppName // the way back, where the app depends on itself
+	status   fleet.AppStatus // as it was told last
 }
 
 func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	w := &e.world
-	v := view{name: name, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name]}
+	v := view{name: name, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name], cycle: w.cycles[name]}
 	if wanted, ok := w.wanted[name]; ok {
 		v.want = &wanted
 	}
@@ -54,7 +56,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		v.snapshot = v.from.Snapshot
 	}
 	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, time.Now().Before(a.notBefore)
-	a.retry = false
+	v.status, a.retry = a.status, false
 	return v, true
 }
 
@@ -76,6 +78,8 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		// only a root that was read can say that an app is not wanted any more.
 	case v.doubt != nil:
 		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
+	case len(v.cycle) > 0:
+		e.trouble(name, problem{reason: "InvalidSpec", message: "it depends on itself: " + arrows(v.cycle), hint: "take one of the spec.dependsOn on this way out", unknown: true})
 	case v.want == nil:
 		e.parts.Sources.Drop(name)
 		removed, rerr := e.remove(ctx, v)
@@ -95,7 +99,18 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	}
 	err = errors.Join(err, e.heal(ctx, name))
 	e.publish(name)
+	if err == nil {
+		e.lookedAt(v, v.status)
+	}
 	return err
+}
+
+func arrows(way []fleet.AppName) string {
+	names := make([]string, len(way))
+	for i, n := range way {
+		names[i] = n.String()
+	}
+	return strings.Join(names, " -> ")
 }
 
 // converge renders the app if it must, and carries the result to the cluster
@@ -116,7 +131,14 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if err != nil || settled {
 		return err
 	}
+	if waiting && v.last.stopped != nil {
+		return e.carry(ctx, v, *v.last.stopped)
+	}
 	if waiting && !e.mayPass(v) {
+		return nil
+	}
+	if why := e.dependencies(v); why != "" {
+		e.pauseFor(v.name, pause{reason: waitsForDependency, message: why}, nil)
 		return nil
 	}
 	access, err := e.chartAccess(ctx, v.want.app)
@@ -146,7 +168,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	return e.carry(ctx, v, change{
 		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects,
 		revision: v.snapshot.Revision(), repoURL: v.snapshot.RepoURL,
-		prune: v.want.app.Spec.Sync.PruneEnabled(), demands: e.demands(v.name, v.want.app),
+		prune: v.want.app.Spec.Sync.PruneEnabled(), waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
 }
 

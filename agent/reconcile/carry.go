@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
@@ -30,6 +31,9 @@ type change struct {
 	repoURL   string
 	prune     bool
 	demands   []gate.Demand
+
+	waveWithin time.Duration // how long a wave may take
+	resumed    bool          // it was begun, and goes on with a later wave
 
 	// others are owned objects that this change is not about (the root's Apps).
 	others []inventory.Item
@@ -76,8 +80,10 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 // carryOut does what was let through.
 func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta inventory.Delta, digest fleet.Digest, extra int, pass passage) error {
 	name := kept.Name
-	if err := e.checkFirst(ctx, kept, delta); err != nil {
-		return e.failedOr(name, err)
+	if !c.resumed {
+		if err := e.checkFirst(ctx, kept, delta); err != nil {
+			return e.failedOr(name, err)
+		}
 	}
 	if len(delta.New) > 0 || pass.granted {
 		kept.Items = inventory.Extend(kept.Items, delta.New)
@@ -88,10 +94,9 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	if err := e.watchKinds(ctx, c.objects); err != nil {
 		return e.failedOr(name, err)
 	}
-	applied, err := e.parts.Cluster.Apply(ctx, name, delta.Apply)
-	kept.Items = confirm(kept.Items, applied)
-	if err == nil {
-		err = e.watchKinds(ctx, c.objects) // those whose CRD came with them
+	done, waits, err := e.inWaves(ctx, &kept, c, delta)
+	if err == nil && waits != "" {
+		return e.stop(ctx, kept, c, done, waits)
 	}
 	if err == nil && len(delta.Prune) > 0 {
 		var gone []inventory.Item
@@ -100,7 +105,7 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	}
 	kept.Halfway = err != nil
 	if err != nil {
-		return e.failedOr(name, errors.Join(err, e.save(ctx, kept)))
+		return e.failedOr(name, errors.Join(err, keepApplied(&kept, done), e.save(ctx, kept)))
 	}
 	summary := summarize(delta)
 	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = digest, c.revision, c.path, c.spec, c.reads

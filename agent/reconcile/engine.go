@@ -48,7 +48,10 @@ type world struct {
 	wanted   map[fleet.AppName]want
 	doubtful map[fleet.AppName]error // Apps of the root that can't be read
 	held     map[fleet.AppName]bool  // Apps whose removal waits at the root's guard
-	moved    bool                    // since the apps were last asked to look
+	// dependents are those that depend on an app; cycles, the way from an app that
+	// depends on itself back to it.
+	dependents, cycles map[fleet.AppName][]fleet.AppName
+	moved              bool // since the apps were last asked to look
 }
 
 // self is what the agent keeps of its own.
@@ -86,6 +89,8 @@ type app struct {
 	extra   int    // objects that left the app and are kept, because prune is off
 	retry   bool   // a person asked for another try
 	keys    string // version of the keys it was last looked at with; "": it has none
+	pause   *pause
+	looked  look
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time
 	last      *outcome // of the last render, if it is not what is applied
@@ -104,7 +109,10 @@ type problem struct {
 type outcome struct {
 	spec   string
 	reads  unit.ReadSet
-	failed bool // otherwise it waits at a gate
+	failed bool // otherwise it waits at a gate, or
+	// stopped is the change that waits between two waves: it goes on without
+	// being rendered again.
+	stopped *change
 }
 
 // New makes an Engine. Call Run to start it.

@@ -30,6 +30,7 @@ type cluster struct {
 
 	away      map[string]bool // names of objects that can't be applied just now
 	watched   map[string]bool // kinds
+	unwell    map[string]bool // names of objects that do not work yet
 	onPreview func()
 }
 
@@ -179,8 +180,22 @@ func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o, ok := c.objects[key(ref)]
-	return watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}, ok
+	s := watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}
+	if c.unwell[ref.Name] {
+		s.Health, s.Message = fleet.Progressing, "starts"
+	}
+	return s, ok
 }
+
+// becomes has an object get well, or fall ill.
+func (c *cluster) becomes(ref fleet.ObjectRef, well bool) {
+	c.mu.Lock()
+	c.unwell[ref.Name] = !well
+	c.mu.Unlock()
+	c.seen(watch.Event{Ref: ref})
+}
+
+func (c *cluster) there(ref fleet.ObjectRef) bool { return c.content(ref) != "" }
 
 // edit changes an object behind the agent's back; an empty content deletes it.
 func (c *cluster) edit(ref fleet.ObjectRef, content string) {

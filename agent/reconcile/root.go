@@ -202,6 +202,7 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 	}
 	e.content, e.world.wanted, e.world.doubtful, e.world.rendered = c, wanted, doubtful, true
 	e.world.chosen = e.world.labels
+	e.world.dependents, e.world.cycles = dependents(wanted)
 }
 
 // adoptKept takes what was last applied for what is wanted, where the root
@@ -227,6 +228,7 @@ func (e *Engine) adoptKept(v view) error {
 	defer e.mu.Unlock()
 	if len(wanted) > 0 {
 		e.world.wanted, e.world.rendered, e.world.moved = wanted, true, true
+		e.world.dependents, e.world.cycles = dependents(wanted)
 	}
 	return nil
 }

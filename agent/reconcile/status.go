@@ -28,7 +28,7 @@ func (e *Engine) trouble(name fleet.AppName, p problem) {
 	if a.problem == nil || *a.problem != p {
 		e.parts.Record.Event(name, true, p.reason, p.message)
 	}
-	a.problem, a.waiting = &p, ""
+	a.problem, a.waiting, a.pause = &p, "", nil
 }
 
 // wait notes that a plan waits, and for what.
@@ -36,7 +36,7 @@ func (e *Engine) wait(name fleet.AppName, p passage, last *outcome) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.have, a.need = nil, p.message, p.have, p.need
+	a.problem, a.waiting, a.pause, a.have, a.need = nil, p.message, nil, p.have, p.need
 	if last != nil {
 		a.last = last
 	}
@@ -48,7 +48,7 @@ func (e *Engine) settle(name fleet.AppName, extra int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.last, a.extra = nil, "", nil, extra
+	a.problem, a.waiting, a.pause, a.last, a.extra = nil, "", nil, nil, extra
 	maps.DeleteFunc(a.drift, func(ref fleet.ObjectRef, _ fleet.DriftSummary) bool {
 		return !slices.ContainsFunc(a.kept.Items, func(it inventory.Item) bool { return it.Ref.Same(ref) })
 	})
@@ -62,7 +62,7 @@ func (e *Engine) clear(name fleet.AppName) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.last = nil, "", nil
+	a.problem, a.waiting, a.pause, a.last = nil, "", nil, nil
 }
 
 // settleTime lets an app's first health come in before its status is written,
@@ -120,6 +120,11 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		s.Pending = &fleet.PendingPlan{
 			Revision: p.Revision, Digest: p.To, Gate: p.Gate, Plan: p.ID, Action: p.Action,
 			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need,
+		}
+	case a.pause != nil:
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, a.pause.reason, a.pause.message
+		if a.pause.tooLong() {
+			s.Reason, s.Message = waveTimedOut, fmt.Sprintf("for more than %s: %s", a.pause.within, a.pause.message)
 		}
 	case name == e.root && e.content != nil && e.content.misnamed != nil:
 		s.Sync, s.Reason = fleet.SyncUnknown, "InvalidSpec"
@@ -304,7 +309,7 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 // Reconciling while that may still come by itself, Stalled when it needs a hand.
 func conditions(s fleet.AppStatus) []metav1.Condition {
 	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy
-	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Health == fleet.Degraded
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Health == fleet.Degraded
 	moving := !ready && !stalled && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition

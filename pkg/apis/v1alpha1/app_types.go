@@ -70,6 +70,14 @@ type AppSpec struct {
 	// +default={}
 	Sync AppSync `json:"sync,omitzero"`
 
+	// DependsOn are apps of this cluster that must be synced and healthy, at what
+	// Git has now, before a change of this one is applied. One that is not for this
+	// cluster keeps this app waiting, and says so.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	DependsOn []AppDependency `json:"dependsOn,omitempty"`
+
 	// IgnoreDifferences names fields that are left to others: once somebody else
 	// has changed such a field, it is neither drift nor put back, and later changes
 	// from Git leave it out. What an autoscaler sets as replicas, and the CA bundles
@@ -78,6 +86,20 @@ type AppSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	IgnoreDifferences []IgnoreDifference `json:"ignoreDifferences,omitempty"`
+}
+
+// AppDependency names an app that comes first.
+type AppDependency struct {
+	// Name is the App's.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+
+	// Namespace is where the App is. Absent: where this one is.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // IgnoreDifference names fields that are left to others, by the object, the
@@ -325,6 +347,12 @@ type AppSync struct {
 	// +optional
 	// +default=true
 	SelfHeal *bool `json:"selfHeal,omitempty"`
+
+	// WaveTimeout is how long the objects of a wave may take to become healthy
+	// before the app reads Stalled. It goes on waiting then. Absent: 10m.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be a positive duration like 10m"
+	WaveTimeout *metav1.Duration `json:"waveTimeout,omitempty"`
 }
 
 // AppStatus is what the agent last found and did. Every word is a fleet word:

@@ -1,10 +1,12 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,8 +22,10 @@ const (
 	maxGlobs     = 64
 	maxGlob      = 256
 	maxIgnored   = 64
-	maxPointer   = 512
-	maxManager   = 128
+
+	maxDependencies = 32
+	maxPointer      = 512
+	maxManager      = 128
 )
 
 // Default fills in what the schema's defaults would.
@@ -81,6 +85,22 @@ func (s *AppSpec) Validate() error {
 		if err := fleet.ValidateName("namespace", s.TargetNamespace); err != nil {
 			return fmt.Errorf("spec.targetNamespace: %w", err)
 		}
+	}
+	for i, d := range s.DependsOn {
+		if err := fleet.ValidateName("app", d.Name); err != nil {
+			return fmt.Errorf("spec.dependsOn[%d].name: %w", i, err)
+		}
+		if d.Namespace != "" {
+			if err := fleet.ValidateName("namespace", d.Namespace); err != nil {
+				return fmt.Errorf("spec.dependsOn[%d].namespace: %w", i, err)
+			}
+		}
+	}
+	if len(s.DependsOn) > maxDependencies {
+		return fleet.Invalid("spec.dependsOn: has %d apps, more than %d", len(s.DependsOn), maxDependencies)
+	}
+	if t := s.Sync.WaveTimeout; t != nil && t.Duration <= 0 {
+		return fleet.WithHint(fleet.Invalid("spec.sync.waveTimeout: %s is not a positive duration", t.Duration), "write it like 10m")
 	}
 	for i, d := range s.IgnoreDifferences {
 		if err := d.validate(); err != nil {
@@ -222,6 +242,23 @@ func (a *AppApproval) Required() int {
 
 // PruneEnabled tells whether objects that left the app are deleted.
 func (s AppSync) PruneEnabled() bool { return s.Prune == nil || *s.Prune }
+
+// WaveWithin is how long a wave may take to become healthy.
+func (s AppSync) WaveWithin() time.Duration {
+	if s.WaveTimeout == nil {
+		return 10 * time.Minute
+	}
+	return s.WaveTimeout.Duration
+}
+
+// Dependencies are the names of the apps that come first.
+func (a *App) Dependencies() []fleet.AppName {
+	var out []fleet.AppName
+	for _, d := range a.Spec.DependsOn {
+		out = append(out, fleet.AppName{Namespace: cmp.Or(d.Namespace, a.Namespace), Name: d.Name})
+	}
+	return out
+}
 
 // SelfHealEnabled tells whether changes by others are undone.
 func (s AppSync) SelfHealEnabled() bool { return s.SelfHeal == nil || *s.SelfHeal }

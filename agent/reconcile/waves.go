@@ -1,0 +1,229 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/order"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// pause is a change that stands between two waves, or before its first, until
+// others are well. Nobody waits in it: what a watch sees has the app looked at.
+type pause struct {
+	reason  string // of the app's conditions
+	message string
+	since   time.Time
+	within  time.Duration // after which it takes too long; 0: never
+}
+
+const (
+	waitsForWave       = "WaitsForWave"
+	waveTimedOut       = "WaveTimedOut"
+	waitsForDependency = "WaitsForDependency"
+)
+
+// tooLong tells a pause that wants a person's look.
+func (p pause) tooLong() bool { return p.within > 0 && time.Since(p.since) >= p.within }
+
+// inWaves applies what differs, wave by wave. It stops before a wave while an
+// object of an earlier one is not well, and says which. What was applied is
+// noted in kept.
+func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta inventory.Delta) (done []unit.Object, waits string, err error) {
+	waves, err := order.Waves(c.objects)
+	if err != nil {
+		return nil, "", err
+	}
+	differs := make(map[fleet.ObjectRef]unit.Object, len(delta.Apply))
+	for _, o := range delta.Apply {
+		differs[versionless(o.Ref)] = o
+	}
+	for i, wave := range waves {
+		var send []unit.Object
+		for _, o := range wave.Objects {
+			if o, ok := differs[versionless(o.Ref)]; ok {
+				send = append(send, o)
+			}
+		}
+		if len(send) > 0 {
+			applied, err := e.parts.Cluster.Apply(ctx, kept.Name, send)
+			kept.Items = confirm(kept.Items, applied)
+			for _, a := range applied {
+				done = append(done, a.Object)
+			}
+			if err == nil {
+				err = e.watchKinds(ctx, wave.Objects) // those whose CRD came with them
+			}
+			if err != nil {
+				return done, "", err
+			}
+		}
+		if i == len(waves)-1 {
+			break
+		}
+		if why := e.unwell(*kept, wave.Objects); why != "" {
+			return done, fmt.Sprintf("wave %d comes after wave %d, in which %s", waves[i+1].Number, wave.Number, why), nil
+		}
+	}
+	return done, "", nil
+}
+
+// unwell names the first object that what comes later has to wait for. What is
+// suspended is as somebody wants it.
+func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
+	items := make(map[fleet.ObjectRef]inventory.Item, len(kept.Items))
+	for _, it := range kept.Items {
+		items[versionless(it.Ref)] = it
+	}
+	e.mu.Lock()
+	drift := e.apps[kept.Name].drift
+	e.mu.Unlock()
+	for _, o := range objects {
+		it := items[versionless(o.Ref)]
+		sight, seen := e.parts.Eyes.See(o.Ref)
+		e.mu.Lock()
+		_, drifted := drift[versionless(o.Ref)]
+		e.mu.Unlock()
+		switch {
+		case !seen || sight.UID != it.UID || sight.Fingerprint != it.Fingerprint && !drifted:
+			return fmt.Sprintf("%s was not seen yet", o.Ref)
+		case sight.Health != fleet.Healthy && sight.Health != fleet.Suspended:
+			return fmt.Sprintf("%s is %s: %s", o.Ref, sight.Health, sight.Message)
+		}
+	}
+	return ""
+}
+
+// stop notes that a change waits between two waves, and what of it runs: what is
+// healed meanwhile is what was applied last.
+func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit.Object, message string) error {
+	if len(done) > 0 || !kept.Halfway {
+		kept.Halfway = true
+		if err := keepApplied(&kept, done); err != nil {
+			return err
+		}
+		if err := e.save(ctx, kept); err != nil {
+			return err
+		}
+	}
+	c.resumed = true
+	e.pauseFor(kept.Name, pause{reason: waitsForWave, message: message, within: c.waveWithin}, &outcome{spec: string(c.spec), reads: c.reads, stopped: &c})
+	return nil
+}
+
+// keepApplied replaces, among the objects that were last applied, those that
+// were applied since.
+func keepApplied(k *state.App, done []unit.Object) error {
+	if len(done) == 0 {
+		return nil
+	}
+	before, err := k.Applied()
+	if err != nil {
+		return err
+	}
+	now := map[fleet.ObjectRef]bool{}
+	for _, o := range done {
+		now[versionless(o.Ref)] = true
+	}
+	rest := slices.DeleteFunc(before, func(o unit.Object) bool { return now[versionless(o.Ref)] })
+	return k.SetObjects(append(rest, done...))
+}
+
+// pauseFor notes that an app waits for others. It goes on from there by itself.
+func (e *Engine) pauseFor(name fleet.AppName, p pause, last *outcome) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	p.since = time.Now()
+	if was := a.pause; was != nil && was.reason == p.reason {
+		p.since = was.since
+	}
+	a.problem, a.waiting, a.pause = nil, "", &p
+	if last != nil {
+		a.last = last
+	}
+	if left := p.within - time.Since(p.since); p.within > 0 && left > 0 {
+		e.work.AddAfter(name, left) // to say that it takes too long
+	}
+}
+
+// dependencies says which app a change of this one has to wait for, and why; ""
+// where there is none.
+func (e *Engine) dependencies(v view) string {
+	names := v.want.app.Dependencies()
+	if len(names) == 0 {
+		return ""
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range names {
+		w, wanted := e.world.wanted[name]
+		a := e.apps[name]
+		switch {
+		case !wanted:
+			return fmt.Sprintf("it depends on %s, which is not for this cluster", name)
+		case a == nil || a.looked != e.lookOf(w, name):
+			return fmt.Sprintf("it depends on %s, which was not looked at yet", name)
+		case a.status.Sync != fleet.Synced:
+			return fmt.Sprintf("it depends on %s, which is %s", name, a.status.Sync)
+		case a.status.Health != fleet.Healthy && a.status.Health != fleet.Suspended:
+			return fmt.Sprintf("it depends on %s, which is %s", name, a.status.Health)
+		}
+	}
+	return ""
+}
+
+// look is what an app was last looked at for: a status from before is no answer.
+type look struct {
+	spec     string
+	revision fleet.Revision
+}
+
+// lookOf is what there is to look at now. Called with e.mu held.
+func (e *Engine) lookOf(w want, name fleet.AppName) look {
+	l := look{spec: string(w.spec)}
+	if s := e.latest(name).Snapshot; s != nil {
+		l.revision = s.Revision()
+	}
+	return l
+}
+
+// lookedAt notes that an app was looked at, and has those looked at that depend
+// on it if that, or how it is, moved.
+func (e *Engine) lookedAt(v view, before fleet.AppStatus) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[v.name]
+	if a == nil || v.want == nil {
+		return
+	}
+	now := look{spec: string(v.want.spec)}
+	if v.snapshot != nil {
+		now.revision = v.snapshot.Revision()
+	}
+	if a.looked == now && a.status.Sync == before.Sync && a.status.Health == before.Health {
+		return
+	}
+	a.looked = now
+	for _, name := range e.world.dependents[v.name] {
+		e.work.Add(name)
+	}
+}
+
+// dependents turns what apps depend on around. Those that depend on themselves
+// are told apart, each with the way back.
+func dependents(wanted map[fleet.AppName]want) (map[fleet.AppName][]fleet.AppName, map[fleet.AppName][]fleet.AppName) {
+	on, of := map[fleet.AppName][]fleet.AppName{}, map[fleet.AppName][]fleet.AppName{}
+	for name, w := range wanted {
+		for _, d := range w.app.Dependencies() {
+			on[name] = append(on[name], d)
+			of[d] = append(of[d], name)
+		}
+	}
+	return of, order.Cycles(on)
+}
