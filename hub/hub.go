@@ -6,7 +6,6 @@ package hub
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -75,6 +74,10 @@ type Config struct {
 	// Free tells how much room a directory has, in bytes. Nil: asks the system.
 	Free func(dir string) (uint64, error)
 
+	// DrainDelay is how long a hub that is told to stop goes on as before, but for
+	// /readyz: until whoever sends people here has seen that.
+	DrainDelay time.Duration
+
 	Log *slog.Logger
 	// Started is called once everybody is let in. Nil: nobody is told.
 	Started func(Addresses)
@@ -101,6 +104,9 @@ func (c Config) Validate() error {
 	}
 	if err := cmp.Or(validateProxies(c.TrustedProxies), c.OIDC.Validate()); err != nil {
 		return err
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay {
+		return fleet.Invalid("a drain delay of %s is not between 0 and %s", c.DrainDelay, maxDrainDelay)
 	}
 	if c.shared() && len(c.NATSURLs) == 0 {
 		return fleet.WithHint(fleet.Invalid("keys for NATS servers are given, and no server"), "name them with --nats-url")
@@ -165,11 +171,14 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer b.Close()
-	return serve(ctx, cfg, told, b)
+	err = serve(ctx, cfg, b, told)
+	cfg.Log.Info("stopped")
+	return err
 }
 
-// serve puts the rooms behind the link together, and lets people and agents in.
-func serve(ctx context.Context, cfg Config, told notify.Config, b *broker.Broker) error {
+// serve answers agents and people, until ctx ends and what is under way by then
+// has ended too.
+func serve(ctx context.Context, cfg Config, b *broker.Broker, told notify.Config) error {
 	kept, err := openStore(ctx, cfg, b)
 	if err != nil {
 		return err
@@ -208,15 +217,20 @@ func serve(ctx context.Context, cfg Config, told notify.Config, b *broker.Broker
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { return d.Run(keep) })
-	g.Go(func() error { defer stop(); defer meters.close(); defer room.close(); return front.serve(ctx) })
+	g.Go(func() error {
+		defer stop()
+		defer meters.close()
+		defer room.close()
+		err := front.serve(ctx)
+		cfg.drain(ctx, b)
+		return err
+	})
 	g.Go(func() error { front.disk.watch(ctx); return nil })
 	g.Go(meters.serve)
 	g.Go(room.serve)
 	g.Go(func() error { runNotifications(ctx, cfg, told, d, kept, front.url); return nil })
 	g.Go(func() error { background(ctx, cfg, b, kept, d.Tend); return nil })
-	err = g.Wait()
-	cfg.Log.Info("stopped")
-	return err
+	return g.Wait()
 }
 
 func openStore(ctx context.Context, cfg Config, b *broker.Broker) (*store.KV, error) {
@@ -267,11 +281,12 @@ type front struct {
 	adminToken string
 	ready      atomic.Bool
 	disk       *room
+	delay      time.Duration // before it stops
 }
 
 // openFront makes the handlers and listens, without answering yet.
 func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Bucket) (*front, error) {
-	f := &front{log: cfg.Log, url: cfg.URL}
+	f := &front{log: cfg.Log, url: cfg.URL, delay: cfg.DrainDelay}
 	known, sign, err := cfg.OIDC.open(d)
 	if err != nil {
 		return nil, err
@@ -351,35 +366,6 @@ func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
 	fmt.Fprintln(w, text)
-}
-
-// drainTime is how long requests under way may take once the hub is to stop.
-const drainTime = 10 * time.Second
-
-// serve answers until ctx ends, then lets requests under way finish. Streams
-// end with ctx.
-func (f *front) serve(ctx context.Context) error {
-	f.server.BaseContext = func(net.Listener) context.Context { return ctx }
-	failed := make(chan error, 1)
-	f.ready.Store(true)
-	go func() { failed <- f.server.Serve(f.listener) }()
-	f.log.InfoContext(ctx, "listening for people", "listen", f.listener.Addr().String(), "url", f.url)
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve people: %w", err)
-	case <-ctx.Done():
-	}
-	f.ready.Store(false)
-	f.log.InfoContext(ctx, "stopping")
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	if err := f.server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("stop: %w", err)
-	}
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve people: %w", err)
-	}
-	return nil
 }
 
 func (f *front) close() {

@@ -89,6 +89,8 @@ type Broker struct {
 	system  *nats.Conn // the hub in SYS
 	gate    *gate
 	workers sync.WaitGroup
+	subs    []*nats.Subscription
+	taken   atomic.Int64 // messages that were taken and not answered yet
 	queues  []chan<- waiting
 	ctx     context.Context //nolint:containedctx // ends what is under way when the broker is closed
 	cancel  context.CancelFunc

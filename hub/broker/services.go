@@ -31,12 +31,15 @@ func (b *Broker) subscribe(desk Desk) error {
 		b.queues = append(b.queues, b.work(func(m *nats.Msg) { b.serveUp(desk, m) }))
 	}
 	enrols := b.work(func(m *nats.Msg) { b.serveEnrol(desk, m) })
-	if _, err := b.agents.QueueSubscribe(wire.AllUp, queue, b.takeUp); err != nil {
+	up, err := b.agents.QueueSubscribe(wire.AllUp, queue, b.takeUp)
+	if err != nil {
 		return fmt.Errorf("serve agents: %w", err)
 	}
-	if _, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.takeEnrol(enrols, m) }); err != nil {
+	enrol, err := b.agents.QueueSubscribe(wire.AllEnrol, queue, func(m *nats.Msg) { b.takeEnrol(enrols, m) })
+	if err != nil {
 		return fmt.Errorf("serve enrolments: %w", err)
 	}
+	b.subs = append(b.subs, up, enrol)
 	if b.cfg.external() {
 		// One hub answers a heartbeat; all have to know when a cluster was last seen.
 		if _, err := b.agents.Subscribe(wire.AllHeartbeats, func(m *nats.Msg) { b.notice(desk, m) }); err != nil {
@@ -66,9 +69,10 @@ func (b *Broker) work(serve func(*nats.Msg)) chan<- waiting {
 			case w := <-q:
 				if time.Since(w.since) > answerWithin {
 					b.drop(w.m, "its sender has given up")
-					continue
+				} else {
+					serve(w.m)
 				}
-				serve(w.m)
+				b.taken.Add(-1)
 			case <-b.ctx.Done():
 				return
 			}
@@ -122,9 +126,11 @@ func (b *Broker) notice(desk Desk, m *nats.Msg) {
 }
 
 func (b *Broker) enqueue(q chan<- waiting, m *nats.Msg) {
+	b.taken.Add(1)
 	select {
 	case q <- waiting{m, time.Now()}:
 	default:
+		b.taken.Add(-1)
 		b.drop(m, "too many wait")
 	}
 }

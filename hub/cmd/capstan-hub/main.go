@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,6 +26,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := newCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		if hint := fleet.Hint(err); hint != "" {
@@ -39,7 +41,7 @@ const envPrefix = "CAPSTAN_HUB_"
 
 func newCommand() *cobra.Command {
 	cfg := hub.Config{Version: version}
-	var level string
+	var level, form string
 	cmd := &cobra.Command{
 		Use:   "capstan-hub",
 		Short: "Show a fleet of clusters, and relay what people want of it",
@@ -70,12 +72,9 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnv(cmd.Flags(), os.LookupEnv) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if level != "" {
-				var l slog.Level
-				if err := l.UnmarshalText([]byte(level)); err != nil {
-					return fleet.Invalid("log level %q is not one of debug, info, warn, error", level)
-				}
-				cfg.Log = slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: l}))
+			var err error
+			if cfg.Log, err = newLog(cmd.ErrOrStderr(), level, form); err != nil {
+				return err
 			}
 			cfg.Started = func(a hub.Addresses) { greet(cmd, a) }
 			if os.Getenv("GOGC") == "" {
@@ -87,12 +86,12 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fleet.WithHint(err, c.CommandPath()+" --help shows the flags")
 	})
-	addFlags(cmd.Flags(), &cfg, &level)
+	addFlags(cmd.Flags(), &cfg, &level, &form)
 	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newRotateKeys(), newBackup(), newRestore())
 	return cmd
 }
 
-func addFlags(f *pflag.FlagSet, cfg *hub.Config, level *string) {
+func addFlags(f *pflag.FlagSet, cfg *hub.Config, level, form *string) {
 	f.StringVar(&cfg.DataDir, "data-dir", "", "directory for everything the hub keeps (required)")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the API and the page")
 	f.StringVar(&cfg.URL, "url", "", "URL of the hub as people reach it, for links")
@@ -119,7 +118,24 @@ func addFlags(f *pflag.FlagSet, cfg *hub.Config, level *string) {
 	f.StringVar(&cfg.HookSecretsFile, "hook-secrets-file", "", "secrets of forges' webhooks, one a line: PROVIDER REPOSITORY SECRET; they call /hooks/PROVIDER (default none are taken)")
 	f.StringVar(&cfg.NotifyFile, "notify-file", "", "whom to notify of what, in YAML; to try it: capstan-hub notify-test (default nobody is)")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address for Prometheus, /metrics, without authentication (default none)")
+	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to go on after SIGTERM with /readyz off, until nobody is sent here any more")
 	f.StringVar(level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(form, "log-format", "json", "json for programs, text for people")
+}
+
+// newLog makes the log: constant messages, with what varies beside them.
+func newLog(w io.Writer, level, form string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fleet.Invalid("log level %q is not one of debug, info, warn, error", level)
+	}
+	switch opts := (&slog.HandlerOptions{Level: l}); form {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	}
+	return nil, fleet.Invalid("log format %q is not one of json, text", form)
 }
 
 // fromEnv sets the flags that were not given from the environment.

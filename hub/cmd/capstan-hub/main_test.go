@@ -52,6 +52,8 @@ func TestTheProgramIsSetUpByFlagsAndEnvironment(t *testing.T) {
 		{[]string{"CAPSTAN_HUB_NATS_URL=nats://a:1,http://b:2"}, []string{"--data-dir", "x"}, `"http://b:2" is not valid`},
 		{[]string{"CAPSTAN_HUB_URL=https://one"}, []string{"--data-dir", "x", "--url", "ftp://two"}, `"ftp://two" is not valid`},
 		{nil, []string{"--data-dir", "x", "extra"}, "error:"},
+		{nil, []string{"--data-dir", "x", "--log-format", "xml"}, `error: log format "xml"`},
+		{nil, []string{"--data-dir", "x", "--drain-delay", "1h"}, "error: a drain delay of 1h0m0s"},
 		{nil, []string{"notify-test"}, "hint: name it with --notify-file"},
 		{nil, []string{"notify-test", "--notify-file", "nowhere.yaml"}, "nowhere.yaml"},
 		{nil, []string{"--date-dir", "x"}, "error: unknown flag: --date-dir\nhint: capstan-hub --help shows the flags"},
