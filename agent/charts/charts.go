@@ -98,7 +98,7 @@ func (c *Client) Fetch(ctx context.Context, f unit.ChartFile, own string, access
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	return nil, &unit.ChartError{Message: nameOf(f) + ": " + err.Error(), Hint: cmp.Or(fleet.Hint(err), "it is tried again by itself")}
+	return nil, &unit.ChartError{Message: nameOf(f) + ": " + err.Error(), Hint: cmp.Or(fleet.Hint(err), "an agent tries again by itself")}
 }
 
 // nameOf says what could not be had, without what may be a password.

@@ -184,7 +184,7 @@ func (c *inflation) load() (*chart.Chart, error) {
 	if p := c.pinned; p != nil && !sameVersion(ch.Metadata.Version, p.Version) {
 		return nil, &failure{
 			file: c.where, message: fmt.Sprintf("%s: what %s serves is %s %s", c.where, withoutUser(p.Repository), ch.Name(), ch.Metadata.Version),
-			hint: "it is for whoever keeps the charts to mend; it is tried again by itself", again: true,
+			hint: "it is for whoever keeps the charts to mend; an agent tries again by itself", again: true,
 		}
 	}
 	sortDependencies(ch)

@@ -19,7 +19,7 @@ import (
 // fetcher gets something of a place where charts are kept, through the parent.
 type fetcher func(unit.ChartFile) ([]byte, error)
 
-const againHint = "it is tried again by itself; check the chart's name, version and repository"
+const againHint = "an agent tries again by itself; check the chart's name, version and repository"
 
 // fetchChart gets a chart at its one version. All that is wrong with it may be
 // mended where it is kept, so it is worth another try.
