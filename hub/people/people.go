@@ -97,6 +97,9 @@ func (p *People) identify(ctx context.Context, token string) (fleet.Identity, er
 	case strings.HasPrefix(token, servicePrefix):
 		return p.service(ctx, token)
 	case p.cfg.Provider != nil && strings.Count(token, ".") == 2:
+		if id, err := p.cfg.Tokens.Authenticate(token); err == nil {
+			return id, nil // one that has dots too
+		}
 		id, _, err := p.cfg.Provider.Verify(ctx, token)
 		return id, err
 	}
