@@ -61,6 +61,10 @@ func (l *kvLog) batch(ctx context.Context, c jetstream.Consumer, last uint64, ea
 	if err != nil {
 		return false, l.failed(err)
 	}
+	defer func() {
+		for range b.Messages() { // the rest of the batch: whoever brings it ends behind it
+		}
+	}()
 	n := 0
 	for m := range b.Messages() {
 		n++
