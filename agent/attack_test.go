@@ -71,7 +71,7 @@ func TestMain(m *testing.M) {
 // connection leaves the worker; what the repository was before stays readable;
 // and the app beside it still renders the same digest.
 func TestAHostileRepositoryHarmsNobodyElse(t *testing.T) {
-	all := slices.Concat(gitAttacks, pathAttacks, remoteAttacks, programAttacks, bombAttacks, leakAttacks)
+	all := slices.Concat(gitAttacks, pathAttacks, remoteAttacks, programAttacks, bombAttacks, leakAttacks, helmAttacks, sealedAttacks)
 	if len(all) < 60 {
 		t.Errorf("only %d attacks", len(all))
 	}
@@ -141,7 +141,7 @@ func (a attack) strike(t *testing.T, renderer *render.Renderer, canary string) {
 		if path == "" {
 			path = "evil"
 		}
-		got, err := renderer.Render(t.Context(), unit.RenderRequest{Snapshot: now, Path: path, Facts: attackFacts, Directory: a.plain})
+		got, err := renderer.Render(t.Context(), unit.RenderRequest{Snapshot: now, Path: path, Facts: attackFacts, Directory: a.plain, Release: unit.Release{Name: "evil", Namespace: "default"}})
 		switch {
 		case a.works && err != nil:
 			t.Errorf("it is no error, and gave %v", err)
@@ -149,7 +149,8 @@ func (a attack) strike(t *testing.T, renderer *render.Renderer, canary string) {
 		case err == nil:
 			t.Errorf("it rendered %d objects", len(got.Objects))
 		default:
-			if bad, ok := errors.AsType[*unit.RenderError](err); !ok || bad.Hint == "" {
+			bad, ok := errors.AsType[*unit.RenderError](err)
+			if _, away := errors.AsType[*unit.ChartError](err); !away && (!ok || bad.Hint == "") {
 				t.Errorf("%v is not the app's own error with a hint", err)
 			}
 			a.check(t, err)

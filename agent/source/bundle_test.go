@@ -125,6 +125,24 @@ func TestBundlesCarryOnWhereTheRepositoryEnds(t *testing.T) {
 	d.want(r, three, "3")
 }
 
+// What is held of a large repository are the files that are read, and an
+// incremental bundle builds on others.
+func TestIncrementalBundlesCarryOnWhereALargeRepositoryEnds(t *testing.T) {
+	d := newDrop(t)
+	run(t, d.bare, "config", "uploadpack.allowFilter", "true")
+	for i := range 1100 {
+		d.write(fmt.Sprintf("apps/%d/a.yaml", i), fmt.Sprintf("a file of app %d\n", i))
+	}
+	d.write("steady", "same")
+	d.commit("1")
+	r := d.gitServer.open(withMirrors("bundle://" + d.dir))
+	fetch(t, r)
+	two := d.commit("2")
+	d.bundle("next.bundle", "main~1..main")
+	d.fail(503)
+	d.want(r, two, "2")
+}
+
 func TestBundlesThatCannotBeUsed(t *testing.T) {
 	d := newDrop(t)
 	_, err := d.open().Fetch(t.Context())

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"math"
+	"slices"
 )
 
 const defaultTimeout = 2 * time.Minute
@@ -72,7 +74,17 @@ func (c *Config) setDefaults() {
 	if c.small == 0 {
 		c.small = smallRepository
 	}
+	if c.hasBundles() { // an incremental one builds on files: all are to be there when it comes
+		c.small = math.MaxInt
+	}
 	c.Limits.setDefaults()
+}
+
+func (c *Config) hasBundles() bool {
+	return slices.ContainsFunc(append([]string{c.URL}, c.Mirrors...), func(url string) bool {
+		a, err := parseAddress(url)
+		return err == nil && a.scheme == "bundle"
+	})
 }
 
 func (c *Config) validate() error {
