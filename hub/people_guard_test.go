@@ -155,6 +155,9 @@ func asked(ctx context.Context, c *client.Client) map[string]error {
 	out["reject prod"] = c.Reject(ctx, "prod", app, "plan-1", "no")
 	_, out["label dev"] = c.LabelCluster(ctx, "dev", map[string]string{"team": "b"}, nil)
 	_, out["label dev away"] = c.LabelCluster(ctx, "dev", map[string]string{"env": "prod"}, nil)
+	_, out["label both"] = c.LabelClusters(ctx, []string{"dev", "staging"}, map[string]string{"team": "c"}, nil)
+	_, out["label away together"] = c.LabelClusters(ctx, []string{"dev"}, map[string]string{"env": "prod"}, nil)
+	_, out["label together"] = c.LabelClusters(ctx, []string{"dev"}, map[string]string{"team": "c"}, nil)
 	_, out["label staging"] = c.LabelCluster(ctx, "staging", map[string]string{"env": "dev"}, nil)
 	_, out["join"] = c.Join(ctx, "edge", time.Hour)
 	out["remove staging"] = c.RemoveCluster(ctx, "staging")
@@ -184,7 +187,7 @@ func TestEverybodyMayWhatTheirRolesSay(t *testing.T) {
 		"dev-viewer": reads + " tree-dev history-dev",
 		"team":       reads + " plan-prod sync-prod approve-prod reject-prod",
 		"elsewhere":  reads + " approve-other",
-		"dev-admin":  reads + " tree-dev history-dev sync-dev approve-dev label-dev",
+		"dev-admin":  reads + " tree-dev history-dev sync-dev approve-dev label-dev label-together",
 	} {
 		g := guard(t)
 		for what, err := range asked(t.Context(), g.as(t, name)) {

@@ -67,6 +67,7 @@ var calls = []struct {
 	{"GET", "/api/v1/tokens", "", 200},
 	{"DELETE", "/api/v1/tokens/ci", "", 204},
 	{"PATCH", "/api/v1/clusters/dev/labels", `{"set":{"env":"x"}}`, 200},
+	{"PATCH", "/api/v1/labels", `{"clusters":["dev","staging"],"set":{"team":"x"},"remove":["env"]}`, 200},
 	{"POST", "/api/v1/joins", `{"cluster":"edge","ttl":"1h"}`, 200},
 	{"POST", app + "/reject", `{"plan":"plan-1"}`, 204},
 	{"POST", "/api/v1/apps/default/guestbook/sync", `{"clusters":[]}`, 200},
@@ -273,6 +274,7 @@ func TestNewNeedsItsParts(t *testing.T) {
 
 func FuzzBodies(f *testing.F) {
 	f.Add("PATCH", "/api/v1/clusters/dev/labels", `{"set":{"env":"x"},"remove":["a"]}`)
+	f.Add("PATCH", "/api/v1/labels", `{"clusters":["dev"],"set":{"env":"x"},"remove":["a"]}`)
 	f.Add("POST", "/api/v1/joins", `{"cluster":"edge","ttl":"1h"}`)
 	f.Add("POST", "/api/v1/approvals", `{"statement":"e30=","signature":"x"}`)
 	f.Add("POST", "/api/v1/apps/default/guestbook/sync", `{"clusters":["dev"]}`)

@@ -77,6 +77,7 @@ func (s *server) routes() []route {
 			}, pageParams...),
 		},
 		{method: "PATCH", path: v1 + "/clusters/{cluster}/labels", does: "Assign labels to a cluster, and take them away.", in: client.LabelChange{}, out: fleet.Cluster{}, serve: s.label},
+		{method: "PATCH", path: v1 + "/labels", does: "Assign labels to every cluster named, and take them away: to all or to none.", in: client.LabelClusters{}, out: client.LabelledClusters{}, serve: s.labelAll},
 		{method: "DELETE", path: v1 + "/clusters/{cluster}", does: "Revoke a cluster's agent and forget the cluster.", serve: s.removeCluster},
 		{method: "POST", path: v1 + "/joins", does: "Make a one-time token with which a new agent enrols.", in: client.JoinRequest{}, out: fleet.JoinGrant{}, serve: s.join},
 		{method: "GET", path: app + "/plan", does: "Fetch the plan that waits from the cluster's agent.", out: fleet.SignedPlan{}, serve: s.plan},

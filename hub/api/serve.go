@@ -112,6 +112,15 @@ func (s *server) label(r *http.Request) (any, error) {
 	return labelled(c), err
 }
 
+func (s *server) labelAll(r *http.Request) (any, error) {
+	var in client.LabelClusters
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	names, err := s.Hub.LabelClusters(r.Context(), in.Clusters, in.Set, in.Remove)
+	return client.LabelledClusters{Clusters: names}, err
+}
+
 func (s *server) removeCluster(r *http.Request) (any, error) {
 	cluster, err := clusterOf(r)
 	if err != nil {

@@ -3,7 +3,6 @@ package desk
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,101 +25,6 @@ func (d *Desk) Clusters(_ context.Context, f fleet.ClusterFilter) (out []fleet.C
 func (d *Desk) Apps(_ context.Context, f fleet.AppFilter) (out []fleet.AppStatus, err error) {
 	d.look(func(v View, now time.Time) { out, err = v.Apps(f, now) })
 	return out, err
-}
-
-// LabelCluster implements fleet.Hub.
-func (d *Desk) LabelCluster(ctx context.Context, cluster string, set map[string]string, remove []string) (fleet.Cluster, error) {
-	none := fleet.Cluster{}
-	if err := checkLabels(set, remove); err != nil {
-		return none, err
-	}
-	s, err := d.find(ctx, cluster)
-	if err != nil {
-		return none, err
-	}
-	defer s.mu.Unlock()
-	if err := s.mayLabel(set, remove); err != nil {
-		return none, err
-	}
-	e := entry{Action: "label", Detail: map[string]any{"set": set, "remove": remove}}
-	origin := fleet.LabelOrigin{By: actorOf(ctx), Since: d.cfg.Now().UTC()}
-	err = d.change(ctx, s, e, func(in *fleet.Intent) { relabel(in, set, remove, origin) })
-	if err != nil {
-		return none, err
-	}
-	out := none
-	d.look(func(v View, now time.Time) { out, _ = v.Cluster(cluster, now) })
-	return out, nil
-}
-
-func relabel(in *fleet.Intent, set map[string]string, remove []string, origin fleet.LabelOrigin) {
-	for _, k := range remove {
-		if _, ok := in.Labels[k]; ok {
-			delete(in.Labels, k)
-			delete(in.Origins, k)
-			in.Removed = append(in.Removed, k)
-		}
-	}
-	for k, v := range set {
-		if old, ok := in.Labels[k]; ok && old == v {
-			continue // whoever set it first set it
-		}
-		if in.Labels == nil {
-			in.Labels = make(map[string]string)
-		}
-		if in.Origins == nil {
-			in.Origins = make(map[string]fleet.LabelOrigin)
-		}
-		in.Labels[k], in.Origins[k] = v, origin
-	}
-	in.Removed = slices.DeleteFunc(in.Removed, func(k string) bool { _, ok := in.Labels[k]; return ok })
-	slices.Sort(in.Removed)
-}
-
-func checkLabels(set map[string]string, remove []string) error {
-	if len(set) == 0 && len(remove) == 0 {
-		return fleet.Invalid("no label to set or remove")
-	}
-	if err := fleet.ValidateLabels(set); err != nil {
-		return err
-	}
-	for _, k := range remove {
-		if err := fleet.ValidateLabel(k, ""); err != nil {
-			return err
-		}
-		if _, both := set[k]; both {
-			return fleet.Invalid("label %q can't be set and removed at once", k)
-		}
-	}
-	return nil
-}
-
-// mayLabel checks what the spoke lets the hub do.
-func (s *spoke) mayLabel(set map[string]string, remove []string) error {
-	declared := func(k string) error {
-		return fleet.WithHint(fleet.Conflict("%s is declared at the spoke and can't be changed from the hub", k),
-			fmt.Sprintf("change cluster.labels in the configuration of %s's agent", s.name))
-	}
-	for _, k := range slices.Sorted(maps.Keys(set)) {
-		if _, ok := s.rec.Report.Declared[k]; ok {
-			return declared(k)
-		}
-		if s.rec.Epoch == 0 {
-			return fleet.WithHint(fleet.Unavailable("cluster %s has not reported yet, so what may be assigned there is not known", s.name),
-				"wait for its agent to start")
-		}
-		if !slices.Contains(s.rec.Report.Assignable, k) {
-			return fleet.WithHint(fleet.Conflict("%s is not assignable on cluster %s", k, s.name),
-				"add it to cluster.assignableLabels in the agent's configuration")
-		}
-	}
-	for _, k := range remove {
-		_, isDeclared := s.rec.Report.Declared[k]
-		if _, assigned := s.intent.Labels[k]; isDeclared && !assigned {
-			return declared(k)
-		}
-	}
-	return nil
 }
 
 // Join implements fleet.Hub. No ttl means MaxJoinLife.

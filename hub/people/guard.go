@@ -118,28 +118,47 @@ func (g *Guard) Apps(ctx context.Context, f fleet.AppFilter) ([]fleet.AppStatus,
 	}), nil
 }
 
-// LabelCluster implements fleet.Hub. Nobody labels a cluster into the bounds of
-// others: it has to be within their own before and after.
+// LabelCluster implements fleet.Hub.
 func (g *Guard) LabelCluster(ctx context.Context, cluster string, set map[string]string, remove []string) (fleet.Cluster, error) {
-	none := fleet.Cluster{}
-	if err := g.may(ctx, access.Label, cluster, fleet.AppName{}); err != nil {
-		return none, err
-	}
-	r, err := g.people.rights(ctx)
-	if err != nil {
-		return none, err
-	}
-	if !r.Everywhere(access.Label) {
-		known, err := g.labels(ctx, fleet.ClusterFilter{Names: []string{cluster}})
-		if err != nil {
-			return none, err
-		}
-		after := fleet.Intent{Labels: set, Removed: remove}.Merge(known[cluster])
-		if err := refusal(r.Decide(access.Label, access.Resource{Cluster: cluster, Labels: after})); err != nil {
-			return none, fleet.WithHint(fleet.Forbidden("with these labels %s would be none of yours: %w", cluster, err), fleet.Hint(err))
-		}
+	if err := g.mayLabel(ctx, []string{cluster}, set, remove); err != nil {
+		return fleet.Cluster{}, err
 	}
 	return g.fleet.LabelCluster(ctx, cluster, set, remove)
+}
+
+// LabelClusters implements fleet.Hub. Every cluster that is named has to be allowed.
+func (g *Guard) LabelClusters(ctx context.Context, clusters []string, set map[string]string, remove []string) ([]string, error) {
+	if err := g.mayLabel(ctx, clusters, set, remove); err != nil {
+		return nil, err
+	}
+	return g.fleet.LabelClusters(ctx, clusters, set, remove)
+}
+
+// mayLabel lets nobody label clusters into the bounds of others: they have to be
+// within their own before and after.
+func (g *Guard) mayLabel(ctx context.Context, clusters []string, set map[string]string, remove []string) error {
+	names, err := fleet.Together(clusters)
+	if err != nil {
+		return err
+	}
+	r, err := g.people.rights(ctx)
+	if err != nil || r.Everywhere(access.Label) {
+		return err
+	}
+	known, err := g.labels(ctx, fleet.ClusterFilter{Names: names})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := refusal(r.Decide(access.Label, access.Resource{Cluster: name, Labels: known[name]})); err != nil {
+			return err
+		}
+		after := fleet.Intent{Labels: set, Removed: remove}.Merge(known[name])
+		if err := refusal(r.Decide(access.Label, access.Resource{Cluster: name, Labels: after})); err != nil {
+			return fleet.WithHint(fleet.Forbidden("with these labels %s would be none of yours: %w", name, err), fleet.Hint(err))
+		}
+	}
+	return nil
 }
 
 // Join implements fleet.Hub.

@@ -61,6 +61,16 @@ func (c *Client) LabelCluster(ctx context.Context, cluster string, set map[strin
 	return out, err
 }
 
+// LabelClusters implements fleet.Hub.
+func (c *Client) LabelClusters(ctx context.Context, clusters []string, set map[string]string, remove []string) ([]string, error) {
+	if _, err := fleet.Together(clusters); err != nil {
+		return nil, err
+	}
+	var out LabelledClusters
+	err := c.call(ctx, http.MethodPatch, "/labels", nil, LabelClusters{Clusters: clusters, Set: set, Remove: remove}, &out)
+	return out.Clusters, err
+}
+
 // Join implements fleet.Hub.
 func (c *Client) Join(ctx context.Context, cluster string, ttl time.Duration) (fleet.JoinGrant, error) {
 	var out fleet.JoinGrant

@@ -25,6 +25,18 @@ type LabelChange struct {
 	Remove []string          `json:"remove,omitempty"`
 }
 
+// LabelClusters asks for the same of every cluster named.
+type LabelClusters struct {
+	Clusters []string          `json:"clusters"`
+	Set      map[string]string `json:"set,omitempty"`
+	Remove   []string          `json:"remove,omitempty"`
+}
+
+// LabelledClusters names the clusters that have their labels now.
+type LabelledClusters struct {
+	Clusters []string `json:"clusters"`
+}
+
 // JoinRequest asks for a token with which one new agent enrols.
 type JoinRequest struct {
 	Cluster string `json:"cluster"`

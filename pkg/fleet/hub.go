@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,6 +21,12 @@ type Hub interface {
 	// LabelCluster assigns and removes labels. ErrNotFound: no such cluster.
 	// ErrConflict: a key is declared at the spoke, or not assignable there.
 	LabelCluster(ctx context.Context, cluster string, set map[string]string, remove []string) (Cluster, error)
+	// LabelClusters is LabelCluster for every one of the clusters named, at most
+	// MaxTogether, and returns their names in order. Where one of them is not
+	// known, or its labels may not change so, nothing is changed anywhere. ErrInvalid:
+	// none is named. ErrUnavailable may come with some changed and some not; to ask
+	// again does the rest.
+	LabelClusters(ctx context.Context, clusters []string, set map[string]string, remove []string) ([]string, error)
 	// Join makes a one-time token with which one new agent enrols.
 	// ErrConflict: a cluster of that name is enrolled already.
 	Join(ctx context.Context, cluster string, ttl time.Duration) (JoinGrant, error)
@@ -80,4 +88,25 @@ type JoinGrant struct {
 	Cluster string    `json:"cluster"`
 	Token   string    `json:"token"` // one use; holds the URL, the CA and a key
 	Expires time.Time `json:"expires"`
+}
+
+// MaxTogether is the most clusters that can be changed by one call.
+const MaxTogether = 15_000
+
+// Together checks and sorts the names of clusters that are to be changed by one
+// call, and takes out what is named twice. The error is ErrInvalid.
+func Together(clusters []string) ([]string, error) {
+	if len(clusters) == 0 {
+		return nil, Invalid("no cluster is named")
+	}
+	if len(clusters) > MaxTogether {
+		return nil, WithHint(Invalid("%d clusters are more than can be changed at once", len(clusters)),
+			fmt.Sprintf("name at most %d, and the others afterwards", MaxTogether))
+	}
+	for _, c := range clusters {
+		if err := ValidateName("cluster", c); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(clusters))), nil
 }

@@ -20,6 +20,7 @@ func Conform(t *testing.T, open func(t *testing.T, seed Seed) fleet.Hub) {
 		"apps are listed in order and filtered":    apps,
 		"labels are assigned and removed":          labels,
 		"labels that may not change":               labelRefusals,
+		"many clusters are labelled at once":       labelsTogether,
 		"joining":                                  joins,
 		"a removed cluster is forgotten":           removes,
 		"a plan arrives byte for byte":             plans,
@@ -71,6 +72,7 @@ func everything(ctx context.Context, hub fleet.Hub) map[string]error {
 	_, errs["Clusters"] = hub.Clusters(ctx, fleet.ClusterFilter{})
 	_, errs["Apps"] = hub.Apps(ctx, fleet.AppFilter{})
 	_, errs["LabelCluster"] = hub.LabelCluster(ctx, "dev", map[string]string{"env": "x"}, nil)
+	_, errs["LabelClusters"] = hub.LabelClusters(ctx, []string{"dev"}, map[string]string{"env": "x"}, nil)
 	_, errs["Join"] = hub.Join(ctx, "new", time.Hour)
 	errs["RemoveCluster"] = hub.RemoveCluster(ctx, "dev")
 	_, errs["Plan"] = hub.Plan(ctx, "prod", Guestbook)

@@ -48,6 +48,43 @@ func labelRefusals(t *testing.T, hub fleet.Hub, seed Seed) {
 	}
 }
 
+func labelsTogether(t *testing.T, hub fleet.Hub, seed Seed) {
+	set := map[string]string{"team": "b"}
+	for name, c := range map[string]struct {
+		clusters []string
+		set      map[string]string
+		want     error
+	}{
+		"none":                     {nil, set, fleet.ErrInvalid},
+		"more than can be":         {make([]string, fleet.MaxTogether+1), set, fleet.ErrInvalid},
+		"one that is no name":      {[]string{"dev", "a.*"}, set, fleet.ErrInvalid},
+		"one that is not known":    {[]string{"dev", "nobody"}, set, fleet.ErrNotFound},
+		"one that declares it":     {[]string{"dev", "prod"}, map[string]string{"env": "x"}, fleet.ErrConflict},
+		"a key that may not be so": {[]string{"dev", "staging"}, map[string]string{"region": "x"}, fleet.ErrConflict},
+		"a value that is none":     {[]string{"dev", "staging"}, map[string]string{"team": "a b"}, fleet.ErrInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := hub.LabelClusters(t.Context(), c.clusters, c.set, nil)
+			is(t, err, c.want)
+		})
+	}
+	if got, err := hub.Clusters(t.Context(), fleet.ClusterFilter{}); err != nil || !same(got, seed.Clusters) {
+		t.Fatalf("something changed: %s, %v", text(got), err)
+	}
+	names, err := hub.LabelClusters(t.Context(), []string{"staging", "dev", "staging"}, set, nil)
+	if want := []string{"dev", "staging"}; err != nil || !same(names, want) {
+		t.Fatalf("answer: %s, %v; want %s", text(names), err, text(want))
+	}
+	got, err := hub.Clusters(t.Context(), fleet.ClusterFilter{Selector: "team=b"})
+	if err != nil || len(got) != 2 || got[0].Cluster != "dev" || got[1].Cluster != "staging" {
+		t.Errorf("afterwards: %s, %v", text(got), err)
+	}
+	page, err := hub.Events(t.Context(), fleet.EventFilter{Actions: []string{"label"}})
+	if err != nil || len(page.Items) != 2 || page.Items[0].Cluster == page.Items[1].Cluster {
+		t.Errorf("events: %s, %v; want one of each cluster", text(page.Items), err)
+	}
+}
+
 func joins(t *testing.T, hub fleet.Hub, _ Seed) {
 	g, err := hub.Join(t.Context(), "edge-1", 90*time.Minute)
 	if err != nil || g.Cluster != "edge-1" || g.Token == "" {
