@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,9 +61,7 @@ var gitAttacks = []attack{
 		for i := range 7000 {
 			files[fmt.Sprintf("evil/%04d.yaml", i)] = fmt.Sprint(i)
 		}
-		for p, c := range beside {
-			files[p] = c
-		}
+		maps.Copy(files, beside)
 		return g.commit(files, []string{g.run("rev-parse", "refs/heads/main")})
 	}},
 	{name: "directories in directories without end", says: []string{"deep"}, plain: &unit.Directory{Recurse: true}, files: tree{

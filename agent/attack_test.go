@@ -99,6 +99,7 @@ func TestAHostileRepositoryHarmsNobodyElse(t *testing.T) {
 }
 
 func (a attack) strike(t *testing.T, renderer *render.Renderer, canary string) {
+	t.Helper()
 	g := newRepository(t)
 	ref := a.ref
 	if ref.IsZero() {

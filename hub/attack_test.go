@@ -94,7 +94,10 @@ type facts struct {
 	Intent  fleet.Intent
 }
 
-func newFort(t *testing.T) *fort { return newFortWith(t, t.TempDir(), hub.Config{}) }
+func newFort(t *testing.T) *fort {
+	t.Helper()
+	return newFortWith(t, t.TempDir(), hub.Config{})
+}
 
 func newFortWith(t *testing.T, dir string, cfg hub.Config) *fort {
 	t.Helper()

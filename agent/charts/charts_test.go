@@ -168,7 +168,8 @@ func TestPlacesAreWhatTheSpokeAllows(t *testing.T) {
 	for _, f := range []unit.ChartFile{
 		archive("https://charts.example", "http://charts.example/x.tgz", ""), archive("https://charts.example", "file:///etc/passwd", ""),
 		archive("https://charts.example", "https://u:hunter2@charts.example/x", ""), archive("oci://r.example", "https://r.example/x", ""),
-		{Kind: unit.ChartLayer, Repository: "https://charts.example"}, {Kind: 9, Repository: "https://charts.example"},
+		{Kind: unit.ChartLayer, Repository: "https://charts.example"},
+		{Kind: 9, Repository: "https://charts.example"},
 		{Kind: unit.ChartManifest, Repository: "oci://r.example", Name: "../../x", Ref: "1.0.0"},
 	} {
 		failed(t, any, f, "", unit.ChartAccess{})

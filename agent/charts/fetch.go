@@ -164,8 +164,7 @@ func readAll(r io.Reader, most int) ([]byte, error) {
 // unreached words an error of a connection. The URL in it is known, and may have
 // grown a query that is nobody's business.
 func unreached(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	if errors.Is(err, errMisled) {

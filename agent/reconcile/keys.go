@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -112,7 +113,7 @@ func withOldMasks(objects, applied []unit.Object) []unit.Object {
 	out := make([]unit.Object, len(objects))
 	for i, o := range objects {
 		old := was[versionless(o.Ref)]
-		o.Masked = append(o.Masked[:len(o.Masked):len(o.Masked)], old...)
+		o.Masked = append(slices.Clip(o.Masked), old...)
 		out[i] = o
 	}
 	return out

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -34,9 +35,7 @@ func newShop(t *testing.T) (*spoke, *repository) {
 
 func (s *spoke) pushTo(r *repository, files map[string]string) {
 	r.mu.Lock()
-	for name, text := range files {
-		r.files[name] = text
-	}
+	maps.Copy(r.files, files)
 	r.mu.Unlock()
 	s.engine.GitPushed(shopURL)
 }

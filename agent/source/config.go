@@ -2,13 +2,13 @@ package source
 
 import (
 	"log/slog"
+	"math"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
-	"math"
-	"slices"
 )
 
 const defaultTimeout = 2 * time.Minute

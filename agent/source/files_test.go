@@ -144,7 +144,7 @@ func TestWhatIsInUseStaysAndOtherFilesGo(t *testing.T) {
 	for i := range 5 {
 		s.write("elsewhere", fmt.Sprint(i))
 		s.push()
-		at = fetch(t, r)
+		fetch(t, r)
 	}
 	if n := r.HeldFiles(); n != 5 {
 		t.Errorf("%d files are held, want those of the app that was read", n)
@@ -178,11 +178,13 @@ func TestFilesComeFromAMirrorToo(t *testing.T) {
 	for name, mirror := range map[string]func(*testing.T, *gitServer) string{
 		"a volume": func(_ *testing.T, s *gitServer) string { return "file://" + s.bare },
 		"a server that does not filter": func(t *testing.T, s *gitServer) string {
+			t.Helper()
 			m, update := mirrorOf(t, s)
 			update()
 			return m.url
 		},
 		"a bundle, as a whole": func(t *testing.T, s *gitServer) string {
+			t.Helper()
 			dir := t.TempDir()
 			run(t, s.bare, "bundle", "create", "-q", filepath.Join(dir, "1.bundle"), "main")
 			return "bundle://" + dir
@@ -277,7 +279,7 @@ func TestARepositoryThatGrowsIsNotHeldWholeAnyMore(t *testing.T) {
 	for i := range 4 {
 		s.write("elsewhere", fmt.Sprint(i))
 		s.push()
-		at = fetch(t, r)
+		fetch(t, r)
 	}
 	if n := r.HeldFiles(); n > 20 {
 		t.Errorf("%d files are held, though few were read", n)

@@ -70,9 +70,11 @@ func TestARepositoryGoesBadAndWellAgain(t *testing.T) {
 			s.allow("u", "p", "")
 		}},
 		{"is emptied", "the repository is empty", fleet.ErrNotFound, func(t *testing.T, s *gitServer, _ func(http.HandlerFunc)) {
+			t.Helper()
 			run(t, s.bare, "update-ref", "-d", "refs/heads/main")
 		}},
 		{"loses its branch", `there is no branch "main"`, fleet.ErrNotFound, func(t *testing.T, s *gitServer, _ func(http.HandlerFunc)) {
+			t.Helper()
 			run(t, s.bare, "branch", "-m", "main", "trunk")
 		}},
 		{"is moved to nowhere", "there is no such repository", fleet.ErrNotFound, func(_ *testing.T, s *gitServer, put func(http.HandlerFunc)) {

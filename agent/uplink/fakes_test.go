@@ -157,7 +157,10 @@ type fakeHub struct {
 	unanswered int
 }
 
-func newHub(t *testing.T) *fakeHub { return newHubWith(t, func(*fakeHub) {}) }
+func newHub(t *testing.T) *fakeHub {
+	t.Helper()
+	return newHubWith(t, func(*fakeHub) {})
+}
 
 func newHubWith(t *testing.T, set func(*fakeHub)) *fakeHub {
 	t.Helper()

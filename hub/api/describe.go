@@ -115,14 +115,15 @@ func (d *describer) parameters(rt route) []any {
 
 // operationID names an operation after its method and path: getClusters.
 func operationID(rt route) string {
-	id := strings.ToLower(rt.method)
+	var id strings.Builder
+	id.WriteString(strings.ToLower(rt.method))
 	for part := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(rt.path, client.Prefix), "/api"), "/") {
 		part = strings.TrimSuffix(strings.Trim(part, "{}"), ".json")
 		if part != "" {
-			id += strings.ToUpper(part[:1]) + part[1:]
+			id.WriteString(strings.ToUpper(part[:1]) + part[1:])
 		}
 	}
-	return id
+	return id.String()
 }
 
 // schema is a type's as encoding/json writes it. Structs of the domain are

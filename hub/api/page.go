@@ -176,8 +176,7 @@ type jsonField struct {
 
 func jsonFields(t reflect.Type) []jsonField {
 	var out []jsonField
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "-" || !f.IsExported():

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,25 +95,30 @@ func (c Config) validateAdvertise() error {
 		if err != nil || u.Host == "" || u.User != nil {
 			return notAURL(raw)
 		}
-		switch {
-		case u.Scheme == "tls" && !c.secure():
-			return fleet.WithHint(fleet.Invalid("NATS URL %q promises TLS, and there is none", raw), "turn it on with --nats-tls on, or write nats://")
-		case u.Scheme == "nats" && c.secure():
-			return fleet.WithHint(fleet.Invalid("NATS URL %q leaves TLS out, and agents connect over TLS", raw), "write it as tls://"+u.Host)
-		case u.Scheme == "ws" && c.secure():
-			return fleet.WithHint(fleet.Invalid("NATS URL %q leaves TLS out, and agents connect over TLS", raw), "write it as wss://"+u.Host)
-		case u.Scheme == "wss" && !c.secure():
-			outside = true
-		case u.Scheme == "tls", u.Scheme == "nats", u.Scheme == "ws", u.Scheme == "wss":
-		default:
-			return notAURL(raw)
+		if err := c.agrees(raw, u); err != nil {
+			return err
 		}
-		if native := u.Scheme == "nats" || u.Scheme == "tls"; native && u.Path != "" && u.Path != "/" {
-			return notAURL(raw)
-		}
+		outside = outside || u.Scheme == "wss" && !c.secure()
 	}
 	if c.CAFile != "" && !c.secure() && !outside {
 		return fleet.WithHint(fleet.Invalid("a CA for agents makes no sense without TLS for NATS"), "turn it on with --nats-tls on, or leave --nats-ca out")
+	}
+	return nil
+}
+
+// agrees checks one URL.
+func (c Config) agrees(raw string, u *url.URL) error {
+	native := u.Scheme == "nats" || u.Scheme == "tls"
+	const leavesOut = "NATS URL %q leaves TLS out, and agents connect over TLS"
+	switch {
+	case !native && u.Scheme != "ws" && u.Scheme != "wss", native && u.Path != "" && u.Path != "/":
+		return notAURL(raw)
+	case u.Scheme == "tls" && !c.secure():
+		return fleet.WithHint(fleet.Invalid("NATS URL %q promises TLS, and there is none", raw), "turn it on with --nats-tls on, or write nats://")
+	case u.Scheme == "nats" && c.secure():
+		return fleet.WithHint(fleet.Invalid(leavesOut, raw), "write it as tls://"+u.Host)
+	case u.Scheme == "ws" && c.secure():
+		return fleet.WithHint(fleet.Invalid(leavesOut, raw), "write it as wss://"+u.Host)
 	}
 	return nil
 }
@@ -234,13 +240,13 @@ func caText(file, otherwise string) (string, error) {
 
 // stamps changes when one of the files does.
 func (f *files) stamps() string {
-	var out string
+	var out strings.Builder
 	for _, name := range []string{f.cfg.CertFile, f.cfg.KeyFile, f.cfg.CAFile} {
 		if info, err := os.Stat(name); err == nil {
-			out += fmt.Sprintf("%s %d %d\n", info.ModTime(), info.Size(), info.Mode())
+			fmt.Fprintf(&out, "%s %d %d\n", info.ModTime(), info.Size(), info.Mode())
 		}
 	}
-	return out
+	return out.String()
 }
 
 // look reads the files again where they changed. What can't be used is said

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -113,16 +114,16 @@ func (b *Broker) keysDir() string {
 
 // keysStamp changes when the keys do, and when the time of a retired one is up.
 func (b *Broker) keysStamp() string {
-	var out string
+	var out strings.Builder
 	for _, name := range []string{agentRoleFile, joinRoleFile, retiredFile} {
 		if info, err := os.Stat(filepath.Join(b.keysDir(), name)); err == nil {
-			out += fmt.Sprintf("%s %d %d\n", name, info.ModTime().UnixNano(), info.Size())
+			fmt.Fprintf(&out, "%s %d %d\n", name, info.ModTime().UnixNano(), info.Size())
 		}
 	}
 	for _, r := range b.ring().retired {
-		out += fmt.Sprintln(r.Key, b.cfg.Now().After(r.Until))
+		fmt.Fprintln(&out, r.Key, b.cfg.Now().After(r.Until))
 	}
-	return out
+	return out.String()
 }
 
 // watchKeys takes keys that were changed, and lets retired ones go, until the

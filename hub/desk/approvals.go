@@ -154,7 +154,7 @@ func (d *Desk) file(ctx context.Context, a fleet.SignedApproval, by map[string]f
 		return fleet.WithHint(fleet.Conflict("approval: those that you handed in would take %d bytes, %d are yours", size, maxFiled),
 			"let approvals expire, or give them a shorter life")
 	}
-	if _, _, err := put(ctx, d.cfg.Approvals, id, f, 0); err != nil && !errors.Is(err, fleet.ErrConflict) {
+	if _, err := put(ctx, d.cfg.Approvals, id, f, 0); err != nil && !errors.Is(err, fleet.ErrConflict) {
 		return err
 	}
 	return nil

@@ -152,18 +152,18 @@ func each[T any](ctx context.Context, b Bucket, fn func(string, T, uint64)) erro
 	})
 }
 
-func put(ctx context.Context, b Bucket, key string, v any, version uint64) (uint64, int, error) {
+func put(ctx context.Context, b Bucket, key string, v any, version uint64) (uint64, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	next, err := b.Put(ctx, key, data, version)
-	return next, len(data), moved(err)
+	return next, moved(err)
 }
 
 // save writes the cluster's record.
 func (l *ledger) save(ctx context.Context, s *spoke, rec record) error {
-	next, _, err := put(ctx, l.cfg.Clusters, s.name, rec, s.version)
+	next, err := put(ctx, l.cfg.Clusters, s.name, rec, s.version)
 	if err != nil {
 		return err
 	}

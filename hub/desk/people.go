@@ -51,7 +51,7 @@ func (d *Desk) Join(ctx context.Context, cluster string, ttl time.Duration) (fle
 	if err != nil {
 		return none, err
 	}
-	if _, _, err := put(ctx, d.cfg.Joins, id, join{Cluster: cluster, Expires: expires}, 0); err != nil {
+	if _, err := put(ctx, d.cfg.Joins, id, join{Cluster: cluster, Expires: expires}, 0); err != nil {
 		return none, err
 	}
 	urls, ca := d.cfg.Link.Address()
@@ -102,7 +102,7 @@ func (d *Desk) buryCluster(ctx context.Context, s *spoke) error {
 	}
 	tombstone := fleet.Intent{Instance: d.cfg.Instance, Revision: s.intent.Revision + 1}
 	tombstone.Removed = slices.Compact(slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(s.intent.Labels)), s.intent.Removed...))))
-	version, _, err := put(ctx, d.cfg.Intents, s.name, tombstone, s.intentVersion)
+	version, err := put(ctx, d.cfg.Intents, s.name, tombstone, s.intentVersion)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func (p *Spokes) Enrol(ctx context.Context, id, key string) (string, error) {
 			return "", err
 		}
 		j.Key = key
-		if _, _, err := put(ctx, p.cfg.Joins, id, j, version); errors.Is(err, fleet.ErrConflict) {
+		if _, err := put(ctx, p.cfg.Joins, id, j, version); errors.Is(err, fleet.ErrConflict) {
 			return refuse("it has been used")
 		} else if err != nil {
 			return "", err

@@ -11,6 +11,7 @@ import (
 // fuzz shows that no body of a forge that is believed makes the hub fail, or
 // tell agents what is no address or holds a credential.
 func fuzz(f *testing.F, provider string, event string) {
+	f.Helper()
 	for _, c := range calls {
 		if c.provider == provider {
 			f.Add(payload(f, c.payload), c.headers[event])

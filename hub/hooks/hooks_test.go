@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -95,9 +96,7 @@ func (f *forge) call(provider, body string, headers map[string]string) *httptest
 // proved adds to headers what the provider proves with.
 func proved(provider, secret, body string, headers map[string]string) map[string]string {
 	out := map[string]string{}
-	for k, v := range headers {
-		out[k] = v
-	}
+	maps.Copy(out, headers)
 	switch provider {
 	case "github":
 		out["X-Hub-Signature-256"] = "sha256=" + sign(secret, body)

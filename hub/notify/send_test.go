@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,9 +32,7 @@ func newPlace(t *testing.T) *place {
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.path, p.kind, p.token, p.private = r.URL.EscapedPath(), r.Header.Get("Content-Type"), r.Header.Get("Authorization"), r.Header.Get("PRIVATE-TOKEN")
 		p.body, _ = io.ReadAll(r.Body)
-		for k, v := range p.header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), p.header)
 		w.WriteHeader(p.status)
 		io.WriteString(w, "you sent s3cret")
 	}))

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -114,9 +115,7 @@ func (a *alertmanager) send(ctx context.Context, m Message, text string) error {
 	if m.App != "" {
 		labels["namespace"], labels["app"] = m.Namespace, m.App
 	}
-	for k, v := range a.Labels {
-		labels[k] = v
-	}
+	maps.Copy(labels, a.Labels)
 	ends := time.Now().Add(alertLife)
 	if m.Resolved {
 		ends = time.Now()

@@ -74,7 +74,7 @@ func (p *Provider) Loopback(ctx context.Context, open func(address string) error
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // the page of thanks is sent
 		defer cancel()
 		if server.Shutdown(end) != nil {
-			server.Close()
+			_ = server.Close() // nothing of it is wanted any more
 		}
 		<-served
 	}()

@@ -58,7 +58,7 @@ func (f *treeFS) explainRest(text string) *failure {
 			bad.hint = "give the object a fixed metadata.name"
 		}
 	}
-	text = shorten(f.redact(usesConfig.ReplaceAllString(text, "")), maxMessage)
+	text = shorten(f.redact(usesConfig.ReplaceAllString(text, "")))
 	if bad.message = text; bad.file != "" && !strings.Contains(text, bad.file) {
 		bad.message = bad.file + ": " + text
 	}
@@ -217,9 +217,10 @@ func innermost(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(text, mount, "."))
 }
 
-func shorten(text string, most int) string {
-	if len(text) <= most {
+// shorten cuts a text to what a message may have.
+func shorten(text string) string {
+	if len(text) <= maxMessage {
 		return text
 	}
-	return strings.ToValidUTF8(text[:most], "") + "..."
+	return strings.ToValidUTF8(text[:maxMessage], "") + "..."
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,7 +117,7 @@ func (c *inflation) objects() (objects []unit.Object, err error) {
 	}
 	if moved := differing(objects, again); len(moved) > 0 {
 		return nil, &failure{
-			file: c.where, message: fmt.Sprintf("%s: every render gives something else, through %s: %s", c.where, used, shorten(strings.Join(moved, ", "), maxMessage)),
+			file: c.where, message: fmt.Sprintf("%s: every render gives something else, through %s: %s", c.where, used, shorten(strings.Join(moved, ", "))),
 			hint: "have the values say what the chart makes up (a password, a certificate, a date), or name a Secret that exists: what is approved must be what is applied",
 		}
 	}
@@ -168,7 +169,7 @@ func (c *inflation) render(fns *functions) ([]unit.Object, error) {
 	if err := c.checkSchema(ch, top["Values"]); err != nil {
 		return nil, err
 	}
-	rendered, err := engine.Engine{CustomTemplateFuncs: fns.table}.Render(ch, top)
+	rendered, err := engine.Engine{CustomTemplateFuncs: fns.table}.RenderWithContext(context.Background(), ch, top)
 	if err != nil {
 		return nil, c.templateError(ch, err)
 	}
@@ -247,7 +248,7 @@ func (c *inflation) fail(what string, err error, hint string) error {
 
 // oneLine is a library's error as a status can show it.
 func (f *treeFS) oneLine(text string) string {
-	return shorten(strings.Join(strings.Fields(f.redact(text)), " "), maxMessage)
+	return shorten(strings.Join(strings.Fields(f.redact(text)), " "))
 }
 
 var templatePlace = regexp.MustCompile(`([^\s()"<>:]+/templates/[^\s()"<>:]+):(\d+)`)

@@ -88,7 +88,7 @@ func (c *inflation) collect(ch *chart.Chart, rendered map[string]string) ([]unit
 	}
 	if len(o.refused) > 0 {
 		return nil, &failure{
-			file: c.where, message: c.where + ": the chart has hooks, which are not run: " + shorten(strings.Join(o.refused, ", "), maxMessage),
+			file: c.where, message: c.where + ": the chart has hooks, which are not run: " + shorten(strings.Join(o.refused, ", ")),
 			hint: hooksHint,
 		}
 	}
@@ -143,16 +143,14 @@ func (o *chartObjects) document(p document, text string, linesBefore int, hooks 
 	if raw[0] != '{' {
 		return p.fail("not a Kubernetes object", o.odd)
 	}
-	if hooks {
-		if leave, err := o.isHook(p, raw); err != nil || leave {
-			return err
-		}
+	if hooks && o.isHook(p, raw) {
+		return nil
 	}
 	return o.add(p, raw)
 }
 
 // isHook tells whether an object is left out because Helm would run it as a hook.
-func (o *chartObjects) isHook(p document, raw []byte) (leaveOut bool, err error) {
+func (o *chartObjects) isHook(p document, raw []byte) bool {
 	var head struct {
 		Kind     string `json:"kind"`
 		Metadata struct {
@@ -161,11 +159,11 @@ func (o *chartObjects) isHook(p document, raw []byte) (leaveOut bool, err error)
 		} `json:"metadata"`
 	}
 	if json.Unmarshal(raw, &head) != nil {
-		return false, nil // add says what is wrong
+		return false // add says what is wrong
 	}
 	events, ok := head.Metadata.Annotations[hookAnnotation].(string)
 	if !ok {
-		return false, nil
+		return false
 	}
 	test := true
 	for event := range strings.SplitSeq(events, ",") {
@@ -177,10 +175,10 @@ func (o *chartObjects) isHook(p document, raw []byte) (leaveOut bool, err error)
 	}
 	switch {
 	case test, o.hooks == unit.HooksIgnore:
-		return true, nil
+		return true
 	case o.hooks == unit.HooksApply:
-		return false, nil
+		return false
 	}
 	o.refused = append(o.refused, fmt.Sprintf("%s %s (%s) in %s", head.Kind, head.Metadata.Name, strings.Join(strings.Fields(events), " "), p.file))
-	return true, nil
+	return true
 }

@@ -44,7 +44,7 @@ func (f *treeFS) hasFile(dir, name string) (bool, error) {
 	case f.refused != nil:
 		return false, f.refused
 	case err != nil:
-		return false, nil
+		return false, nil //nolint:nilerr // it is not there, or not to be read: whoever needs it says so
 	}
 	f.noteFound(at, e)
 	return e.Mode != unit.ModeDir, nil

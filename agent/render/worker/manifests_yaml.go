@@ -99,5 +99,5 @@ func (m *manifests) yamlReason(p *document, err error, before int) string {
 		p.line += before
 		reason = reason[:at[0]] + reason[at[1]:]
 	}
-	return shorten(m.fs.redact(reason), maxMessage)
+	return shorten(m.fs.redact(reason))
 }

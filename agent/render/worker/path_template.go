@@ -120,7 +120,7 @@ func (t template) evaluate(action string, f facts) (string, error) {
 			return t.label(key, f)
 		}
 	}
-	return "", t.fail("{{ " + shorten(action, maxMessage) + " }} is not known")
+	return "", t.fail("{{ " + shorten(action) + " }} is not known")
 }
 
 func (t template) label(key string, f facts) (string, error) {

@@ -94,7 +94,7 @@ const (
 func (s *shell) signedIn(hub string) (string, error) {
 	file, err := s.loginsFile()
 	if err != nil {
-		return "", nil //nolint:nilerr // nobody can have signed in: the hub says that a token is missing
+		return "", nil
 	}
 	all, err := file.read()
 	if err != nil {

@@ -86,21 +86,8 @@ func (s *AppSpec) Validate() error {
 			return fmt.Errorf("spec.targetNamespace: %w", err)
 		}
 	}
-	for i, d := range s.DependsOn {
-		if err := fleet.ValidateName("app", d.Name); err != nil {
-			return fmt.Errorf("spec.dependsOn[%d].name: %w", i, err)
-		}
-		if d.Namespace != "" {
-			if err := fleet.ValidateName("namespace", d.Namespace); err != nil {
-				return fmt.Errorf("spec.dependsOn[%d].namespace: %w", i, err)
-			}
-		}
-	}
-	if len(s.DependsOn) > maxDependencies {
-		return fleet.Invalid("spec.dependsOn: has %d apps, more than %d", len(s.DependsOn), maxDependencies)
-	}
-	if t := s.Sync.WaveTimeout; t != nil && t.Duration <= 0 {
-		return fleet.WithHint(fleet.Invalid("spec.sync.waveTimeout: %s is not a positive duration", t.Duration), "write it like 10m")
+	if err := s.validateOrder(); err != nil {
+		return err
 	}
 	for i, d := range s.IgnoreDifferences {
 		if err := d.validate(); err != nil {
@@ -117,6 +104,28 @@ func (s *AppSpec) Validate() error {
 		return err
 	}
 	return s.Approval.validate()
+}
+
+// validateOrder checks what comes before what.
+func (s *AppSpec) validateOrder() error {
+	for i, d := range s.DependsOn {
+		if err := fleet.ValidateName("app", d.Name); err != nil {
+			return fmt.Errorf("spec.dependsOn[%d].name: %w", i, err)
+		}
+		if d.Namespace == "" {
+			continue
+		}
+		if err := fleet.ValidateName("namespace", d.Namespace); err != nil {
+			return fmt.Errorf("spec.dependsOn[%d].namespace: %w", i, err)
+		}
+	}
+	if len(s.DependsOn) > maxDependencies {
+		return fleet.Invalid("spec.dependsOn: has %d apps, more than %d", len(s.DependsOn), maxDependencies)
+	}
+	if t := s.Sync.WaveTimeout; t != nil && t.Duration <= 0 {
+		return fleet.WithHint(fleet.Invalid("spec.sync.waveTimeout: %s is not a positive duration", t.Duration), "write it like 10m")
+	}
+	return nil
 }
 
 // validate's error begins with the field below the entry.

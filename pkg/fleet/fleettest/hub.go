@@ -444,6 +444,13 @@ func (h *Hub) Changes(ctx context.Context, f fleet.EventFilter) (fleet.EventPage
 	return page(h.seed.Changes, f)
 }
 
+func asked(e fleet.Event, f fleet.EventFilter) bool {
+	return !e.At.Before(f.Since) && (f.Until.IsZero() || e.At.Before(f.Until)) &&
+		(f.Actor == "" || f.Actor == e.Actor) && (f.App == "" || f.App == e.App) &&
+		(len(f.Actions) == 0 || slices.Contains(f.Actions, e.Action)) &&
+		(len(f.Clusters) == 0 || slices.Contains(f.Clusters, e.Cluster))
+}
+
 func page(all []fleet.Event, f fleet.EventFilter) (fleet.EventPage, error) {
 	out := fleet.EventPage{Items: []fleet.Event{}}
 	if err := f.Validate(); err != nil {
@@ -461,10 +468,7 @@ func page(all []fleet.Event, f fleet.EventFilter) (fleet.EventPage, error) {
 		if err != nil {
 			return out, err
 		}
-		if id <= after || e.At.Before(f.Since) || !f.Until.IsZero() && !e.At.Before(f.Until) ||
-			f.Actor != "" && f.Actor != e.Actor || f.App != "" && f.App != e.App ||
-			len(f.Actions) > 0 && !slices.Contains(f.Actions, e.Action) ||
-			len(f.Clusters) > 0 && !slices.Contains(f.Clusters, e.Cluster) {
+		if id <= after || !asked(e, f) {
 			continue
 		}
 		if f.Limit > 0 && len(out.Items) == f.Limit {

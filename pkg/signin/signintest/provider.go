@@ -66,12 +66,12 @@ func Start(t testing.TB, people map[string][]string) *Provider {
 		}),
 		groups: people, of: p,
 	}
-	provider, err := op.NewOpenIDProvider(p.Issuer, &op.Config{
+	provider, err := op.NewProvider(&op.Config{
 		CryptoKey: sha256.Sum256([]byte("test")), CodeMethodS256: true, AuthMethodPost: true, GrantTypeRefreshToken: true,
 		DeviceAuthorization: op.DeviceAuthorizationConfig{
 			Lifetime: 5 * time.Minute, PollInterval: time.Second, UserFormPath: "/device", UserCode: op.UserCodeBase20,
 		},
-	}, p.store, op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
+	}, p.store, op.StaticIssuer(p.Issuer), op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,6 +219,7 @@ func (c *registered) RedirectURIs() []string {
 
 func (c *registered) IDTokenUserinfoClaimsAssertion() bool { return true }
 func (c *registered) IDTokenLifetime() time.Duration       { return time.Duration(c.of.Life.Load()) }
+
 func (c *registered) GrantTypes() []oidc.GrantType {
 	return []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken, oidc.GrantTypeDeviceCode}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,12 +69,7 @@ type rules struct {
 // demand tells whether the value at a path must be encrypted.
 func (r *rules) demand(path []string) bool {
 	any := func(is func(string) bool) bool {
-		for _, p := range path {
-			if is(p) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(path, is)
 	}
 	switch {
 	case r.encryptedSuffix != "":
@@ -104,7 +100,7 @@ func (w *walker) mapping(n *yaml.Node, path []string) error {
 		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" {
 			return &Error{Line: key.Line, Path: strings.Join(path, "."), Message: "a key is not a string"}
 		}
-		if _, err := w.node(n.Content[i+1], append(path[:len(path):len(path)], key.Value)); err != nil {
+		if _, err := w.node(n.Content[i+1], append(slices.Clip(path), key.Value)); err != nil {
 			return err
 		}
 	}

@@ -191,8 +191,8 @@ func TestAChangedFileIsRefused(t *testing.T) {
 	only := string(encrypt(t, "yaml", "a: first-value\nplain: x\n", library.Metadata{EncryptedRegex: "^a$", MACOnlyEncrypted: true}, to))
 	line := func(text, name string) string {
 		for l := range strings.Lines(text) {
-			if strings.HasPrefix(l, name+": ") {
-				return strings.TrimPrefix(l, name+": ")
+			if after, ok := strings.CutPrefix(l, name+": "); ok {
+				return after
 			}
 		}
 		t.Fatalf("no line %s in\n%s", name, text)

@@ -62,7 +62,7 @@ func recognizeYAML(_ string, content []byte) (*File, error) {
 			break
 		}
 		if err != nil && meta == nil {
-			return nil, nil //nolint:nilerr // no YAML; whoever reads it next says so
+			return nil, nil
 		}
 		if err != nil {
 			return nil, &Error{Message: "it is not valid YAML"}

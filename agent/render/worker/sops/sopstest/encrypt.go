@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"hash"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,7 +120,7 @@ func (e *encrypter) node(n *yaml.Node, path []string) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			e.node(n.Content[i+1], append(path[:len(path):len(path)], n.Content[i].Value))
+			e.node(n.Content[i+1], append(slices.Clip(path), n.Content[i].Value))
 		}
 	case yaml.SequenceNode:
 		for _, item := range n.Content {
@@ -127,15 +128,13 @@ func (e *encrypter) node(n *yaml.Node, path []string) {
 		}
 	case yaml.ScalarNode:
 		e.mac.Write([]byte(n.Value)) // text and whole numbers, in these tests
-		for _, p := range path {
-			if e.regex.MatchString(p) {
-				kind := "str"
-				if n.ShortTag() == "!!int" {
-					kind = "int"
-				}
-				n.SetString(e.seal(n.Value, strings.Join(path, ":")+":", kind))
-				return
+		if slices.ContainsFunc(path, e.regex.MatchString) {
+			kind := "str"
+			if n.ShortTag() == "!!int" {
+				kind = "int"
 			}
+			n.SetString(e.seal(n.Value, strings.Join(path, ":")+":", kind))
+			return
 		}
 	}
 }
