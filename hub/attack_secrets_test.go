@@ -131,7 +131,7 @@ func allKeys(t *testing.T, dir string, into map[string]string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
 	files, err := filepath.Glob(filepath.Join(dir, "keys", "*.nk"))
-	if err != nil || len(files) != 7 {
+	if err != nil || len(files) != 10 {
 		t.Fatal(files, err)
 	}
 	for _, file := range append(files, filepath.Join(dir, "tls", "ca.key")) {

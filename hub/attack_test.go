@@ -37,7 +37,7 @@ func attacks() []attack {
 	for _, some := range [][]attack{
 		speaksForOthers(), listensToOthers(), forgesReplies(), addsHeaders(),
 		sendsBadDocuments(), sendsOldReports(), takesMoreThanItsShare(),
-		abusesTokens(), abusesCredentials(), comesAsAStranger(),
+		abusesTokens(), abusesCredentials(), comesAsAStranger(), asksTooMuch(),
 	} {
 		all = append(all, some...)
 	}
@@ -79,6 +79,7 @@ type fort struct {
 	url     string           // of the API
 	urls    map[string]string
 	trust   *tls.Config
+	dir     string // the hub's
 	clients int
 	turn    atomic.Int64
 
@@ -116,7 +117,7 @@ func newFortWith(t *testing.T, dir string, cfg hub.Config) *fort {
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
-	f := &fort{url: a.URL, urls: map[string]string{}, heard: make(chan *nats.Msg, 1000)}
+	f := &fort{dir: dir, url: a.URL, urls: map[string]string{}, heard: make(chan *nats.Msg, 1000)}
 	for i := range 20 {
 		c, err := client.New(client.Config{URL: a.URL, Token: fmt.Sprintf("secret%d", i)})
 		if err != nil {

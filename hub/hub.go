@@ -205,6 +205,9 @@ func serve(ctx context.Context, cfg Config, b *broker.Broker, told notify.Config
 		return err
 	}
 	defer room.close()
+	if err := b.ServeOps(opsQueries(front.queries)); err != nil {
+		return err
+	}
 	if err := b.Serve(spokes); err != nil {
 		return err
 	}
@@ -279,6 +282,7 @@ type front struct {
 	server     *http.Server
 	url        string
 	adminToken string
+	queries    *api.Queries
 	ready      atomic.Bool
 	disk       *room
 	delay      time.Duration // before it stops
@@ -325,6 +329,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Buck
 func (f *front) handler(cfg Config, d *desk.Desk, who *people.People, known *people.OIDC, sign *client.SignIn) (http.Handler, error) {
 	sessions := web.NewSessions(nil)
 	guard := who.Guard(d)
+	f.queries = api.NewQueries(guard, broker.MaxOpsAnswer, cfg.Log)
 	calls, err := api.New(api.Config{Hub: guard, People: who, GitPushed: guard.GitPushed, Logins: sessions, SignIn: sign, URL: cfg.URL, Log: cfg.Log})
 	if err != nil {
 		return nil, err

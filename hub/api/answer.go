@@ -46,10 +46,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, rt route, v any)
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	body, err := encode(v)
-	if fields := r.URL.Query().Get("fields"); err == nil && fields != "" {
-		body, err = selected(body, fields, rt.out)
-	}
+	body, err := rt.body(r, v)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -65,6 +62,15 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, rt route, v any)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	s.write(w, r, body)
+}
+
+// body is an answer as JSON, with the fields that were asked for.
+func (rt route) body(r *http.Request, v any) ([]byte, error) {
+	body, err := encode(v)
+	if fields := r.URL.Query().Get("fields"); err == nil && fields != "" {
+		return selected(body, fields, rt.out)
+	}
+	return body, err
 }
 
 // has tells whether one of the tags is tag, or any.
@@ -122,9 +128,20 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.failAs(w, r, statusOf(err), err)
 }
 
-// failAs answers with a problem. What is none of the fleet's kinds is logged
-// here and not told: it may hold what is the hub's own business.
+// failAs answers with a problem.
 func (s *server) failAs(w http.ResponseWriter, r *http.Request, status int, err error) {
+	b := s.problem(r, status, err)
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Content-Type", client.ProblemType)
+	w.WriteHeader(status)
+	s.write(w, r, b)
+}
+
+// problem says what went wrong. What is none of the fleet's kinds is logged
+// here and not told: it may hold what is the hub's own business.
+func (s *server) problem(r *http.Request, status int, err error) []byte {
 	p := client.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: err.Error(), Hint: fleet.Hint(err)}
 	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		s.Log.ErrorContext(r.Context(), "request failed",
@@ -137,12 +154,7 @@ func (s *server) failAs(w http.ResponseWriter, r *http.Request, status int, err 
 	if err != nil {
 		b = []byte(`{"status":500,"detail":"the hub failed at this"}`)
 	}
-	if status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", "1")
-	}
-	w.Header().Set("Content-Type", client.ProblemType)
-	w.WriteHeader(status)
-	s.write(w, r, append(b, '\n'))
+	return append(b, '\n')
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, b []byte) {

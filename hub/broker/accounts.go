@@ -55,6 +55,29 @@ var hubRole = role{
 	payload: jwt.NoLimit,
 }
 
+// Who operates the fleet may ask the hub's service in OPS, and find it. Answers
+// go to any inbox there: all of these see the same.
+var opsRole = role{
+	name:    "ops",
+	pub:     []string{opsSubjects, "$SRV.>"},
+	sub:     []string{"_INBOX.>"},
+	subs:    64,
+	payload: maxOpsAsk,
+}
+
+// The hub's own connection to OPS answers into inboxes and nowhere else, because
+// the server lets who asks name any subject for the answer.
+var opsHubRole = role{
+	name:    hubRole.name,
+	pub:     []string{"_INBOX.>"},
+	sub:     []string{opsSubjects, "$SRV.>"},
+	subs:    jwt.NoLimit,
+	payload: jwt.NoLimit,
+}
+
+// maxOpsConns bounds the connections to OPS, the hubs' among them.
+const maxOpsConns = 256
+
 // respondWithin is how long an agent may take to answer.
 const respondWithin = 30 * time.Second
 
@@ -78,16 +101,21 @@ func (r role) scope(key, hubFrom string) *jwt.UserScope {
 
 // claims are the accounts' statements about themselves, signed by the operator.
 type claims struct {
-	operator         *jwt.OperatorClaims
-	sys, hub, agents *jwt.AccountClaims
+	operator              *jwt.OperatorClaims
+	sys, hub, agents, ops *jwt.AccountClaims
 }
 
-// newClaims states the three accounts. Only HUB has JetStream, and nothing is
+// accounts are all there are.
+func (c *claims) accounts() []*jwt.AccountClaims {
+	return []*jwt.AccountClaims{c.sys, c.hub, c.agents, c.ops}
+}
+
+// newClaims states the four accounts. Only HUB has JetStream, and nothing is
 // exported from one to another. hubFrom is the type of the hub's own connections.
 func newClaims(k *keyring, revoked revocations, hubFrom string, now time.Time) (*claims, error) {
 	var c claims
 	var ids []string
-	for _, kp := range []nkeys.KeyPair{k.operator, k.sys, k.hub, k.agents, k.agentRole, k.joinRole, k.hubRole} {
+	for _, kp := range []nkeys.KeyPair{k.operator, k.sys, k.hub, k.agents, k.agentRole, k.joinRole, k.hubRole, k.ops, k.opsRole, k.opsHub} {
 		id, err := kp.PublicKey()
 		if err != nil {
 			return nil, err
@@ -115,7 +143,14 @@ func newClaims(k *keyring, revoked revocations, hubFrom string, now time.Time) (
 	for i, r := range []role{agentRole, joinRole, hubRole} {
 		c.agents.SigningKeys.AddScopedSigner(r.scope(ids[4+i], hubFrom))
 	}
+	c.ops = jwt.NewAccountClaims(ids[7])
+	c.ops.Name, c.ops.Limits.Conn = "OPS", maxOpsConns
+	c.ops.SigningKeys.AddScopedSigner(opsRole.scope(ids[8], hubFrom))
+	c.ops.SigningKeys.AddScopedSigner(opsHubRole.scope(ids[9], hubFrom))
 	for _, r := range k.retired {
+		if r.Role == opsRole.name && r.Key != ids[8] && now.Before(r.Until) {
+			c.ops.SigningKeys.AddScopedSigner(opsRole.scope(r.Key, hubFrom))
+		}
 		for i, of := range []role{agentRole, joinRole} {
 			if r.Role == of.name && r.Key != ids[4+i] && now.Before(r.Until) {
 				c.agents.SigningKeys.AddScopedSigner(of.scope(r.Key, hubFrom))

@@ -1,10 +1,11 @@
 // Package broker carries messages between the hub and its agents: an embedded
-// nats-server with three accounts, the credentials it accepts, and the rules by
+// nats-server with four accounts, the credentials it accepts, and the rules by
 // which the hub answers.
 //
 // Agents live in the account AGENTS, which has no JetStream, and reach nothing
 // but the hub's services there. What the hub remembers lies in HUB, where only
-// the hub itself connects, from inside the process.
+// the hub itself connects, from inside the process. OPS is for people who ask
+// over NATS how the fleet is, and holds nothing but the hub's answers.
 package broker
 
 import (
@@ -28,6 +29,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
@@ -87,6 +89,8 @@ type Broker struct {
 	agents  *nats.Conn // the hub in AGENTS
 	store   *nats.Conn // the hub in HUB
 	system  *nats.Conn // the hub in SYS
+	ops     *nats.Conn // the hub in OPS
+	service micro.Service
 	gate    *gate
 	workers sync.WaitGroup
 	subs    []*nats.Subscription
@@ -219,7 +223,7 @@ func (b *Broker) revokedPath() string { return filepath.Join(b.cfg.Dir, "revoked
 
 // publish hands the accounts' claims to the server.
 func (b *Broker) publish() error {
-	for _, c := range []*jwt.AccountClaims{b.claims.sys, b.claims.hub, b.claims.agents} {
+	for _, c := range b.claims.accounts() {
 		token, err := c.Encode(b.ring().operator)
 		if err != nil {
 			return err
@@ -276,10 +280,12 @@ func (b *Broker) Close() {
 	if b.system != nil {
 		b.system.Close() // first: that the hub lets agents go is no news of theirs
 	}
-	if b.agents != nil {
-		b.agents.Close()
-	}
 	b.cancel()
+	for _, c := range []*nats.Conn{b.agents, b.ops} {
+		if c != nil {
+			c.Close()
+		}
+	}
 	b.workers.Wait()
 	if b.store != nil {
 		b.store.Close()

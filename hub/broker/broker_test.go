@@ -417,7 +417,7 @@ func TestARevocationOutlivesTheHub(t *testing.T) {
 func TestTheKeysAreTheOwnersAlone(t *testing.T) {
 	b := start(t, t.TempDir())
 	files, err := filepath.Glob(filepath.Join(b.dir, "keys", "*.nk"))
-	if err != nil || len(files) != 7 {
+	if err != nil || len(files) != 10 {
 		t.Fatalf("keys: %v, %v", files, err)
 	}
 	for _, f := range append(files, filepath.Join(b.dir, "instance")) {

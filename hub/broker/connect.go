@@ -14,6 +14,7 @@ func (b *Broker) identities() []ownConn {
 		{&b.store, "HUB", func() (nats.Option, error) { return own(b.ring().hub, b.claims.hub.Subject, false) }},
 		{&b.system, "SYS", func() (nats.Option, error) { return own(b.ring().sys, b.claims.sys.Subject, false) }},
 		{&b.agents, "AGENTS", func() (nats.Option, error) { return own(b.ring().hubRole, b.claims.agents.Subject, true) }},
+		{&b.ops, "OPS", func() (nats.Option, error) { return own(b.ring().opsHub, b.claims.ops.Subject, true) }},
 	}
 }
 
@@ -30,6 +31,12 @@ func (b *Broker) connect() error {
 		target, how = strings.Join(b.cfg.Servers, ","), b.dialExternal()
 	}
 	for _, c := range b.identities() {
+		if c.into == &b.ops && b.cfg.external() {
+			// Servers that were configured before there was this account get to know it.
+			if err := b.update(b.ctx, b.claims.ops); err != nil {
+				return err
+			}
+		}
 		user, err := c.user()
 		if err != nil {
 			return err

@@ -24,6 +24,11 @@ func (b *Broker) Drain(ctx context.Context) error {
 			return fmt.Errorf("drain: %w", err)
 		}
 	}
+	if b.service != nil {
+		if err := b.service.Stop(); err != nil {
+			return fmt.Errorf("drain: %w", err)
+		}
+	}
 	t := time.NewTicker(drainLook)
 	defer t.Stop()
 	for b.owes() {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (c Config) validateExternal() error {
 // openExternal reads the keys and connects. Nothing is made here: keys that the
 // servers do not know would let nobody in.
 func (b *Broker) openExternal() (err error) {
-	for _, name := range []string{"instance", "operator.nk"} {
+	for _, name := range []string{"instance", "operator.nk", opsRoleFile} {
 		if _, err := os.Stat(filepath.Join(b.cfg.Keys, name)); errors.Is(err, fs.ErrNotExist) {
 			return fleet.WithHint(fleet.Invalid("%s holds no keys of a hub: %s is not there", b.cfg.Keys, name),
 				"make them, and the servers' configuration, with: capstan-hub nats-config --keys "+b.cfg.Keys)
@@ -160,7 +161,7 @@ func (b *Broker) announce(ctx context.Context) error {
 	return fleet.Unavailable("revocations: others revoke all the time")
 }
 
-// sendClaims gives the servers the account's claims. They cut the connections
+// sendClaims gives the servers the claims of AGENTS and OPS. They cut the connections
 // that are revoked. b.mu is held.
 func (b *Broker) sendClaims(ctx context.Context, all map[string]int64) error {
 	b.revoked = maps.Clone(all)
@@ -169,7 +170,17 @@ func (b *Broker) sendClaims(ctx context.Context, all map[string]int64) error {
 	if err != nil {
 		return err
 	}
-	token, err := c.agents.Encode(b.ring().operator)
+	for _, account := range []*jwt.AccountClaims{c.agents, c.ops} {
+		if err := b.update(ctx, account); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update gives the servers one account's claims; they may not know it yet.
+func (b *Broker) update(ctx context.Context, account *jwt.AccountClaims) error {
+	token, err := account.Encode(b.ring().operator)
 	if err != nil {
 		return err
 	}
@@ -177,13 +188,13 @@ func (b *Broker) sendClaims(ctx context.Context, all map[string]int64) error {
 	defer cancel()
 	answer, err := b.system.RequestWithContext(ctx, "$SYS.REQ.CLAIMS.UPDATE", []byte(token))
 	if err != nil {
-		return fleet.Unavailable("the NATS servers do not take the revocations: %w", err)
+		return fleet.Unavailable("the NATS servers do not take what counts in account %s: %w", account.Name, err)
 	}
 	var said struct {
 		Data *struct{ Code int } `json:"data"`
 	}
 	if err := json.Unmarshal(answer.Data, &said); err != nil || said.Data == nil || said.Data.Code != 200 {
-		return fleet.Unavailable("the NATS servers refuse the revocations: %.200s", answer.Data)
+		return fleet.Unavailable("the NATS servers refuse what counts in account %s: %.200s", account.Name, answer.Data)
 	}
 	return nil
 }
@@ -198,21 +209,36 @@ func (b *Broker) Affirm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
-	within, cancel := context.WithTimeout(ctx, claimsWithin)
-	defer cancel()
-	answer, err := b.system.RequestWithContext(within, "$SYS.REQ.ACCOUNT."+b.claims.agents.Subject+".CLAIMS.LOOKUP", nil)
+	agents, err := b.lookup(ctx, b.claims.agents)
 	if err != nil {
-		return fleet.Unavailable("the NATS servers do not tell what they know of account AGENTS: %w", err)
+		return err
 	}
-	known, err := jwt.DecodeAccountClaims(strings.TrimSpace(string(answer.Data)))
-	if err == nil {
-		missing := !b.signsFor(known)
-		for key, at := range all {
-			missing = missing || at >= time.Now().Add(-agentLife).Unix() && known.Revocations[key] < at
-		}
-		if !missing {
-			return nil
-		}
+	ops, err := b.lookup(ctx, b.claims.ops)
+	if err != nil {
+		return err
+	}
+	missing := !b.signsFor(agents) || !slices.Contains(ops.SigningKeys.Keys(), b.ring().forOps)
+	for key, at := range all {
+		missing = missing || at >= time.Now().Add(-agentLife).Unix() && agents.Revocations[key] < at
+	}
+	if !missing {
+		return nil
 	}
 	return b.announce(ctx)
+}
+
+// lookup asks the servers what they know of an account: nothing, where what they
+// say can't be read.
+func (b *Broker) lookup(ctx context.Context, account *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimsWithin)
+	defer cancel()
+	answer, err := b.system.RequestWithContext(ctx, "$SYS.REQ.ACCOUNT."+account.Subject+".CLAIMS.LOOKUP", nil)
+	if err != nil {
+		return nil, fleet.Unavailable("the NATS servers do not tell what they know of account %s: %w", account.Name, err)
+	}
+	known, err := jwt.DecodeAccountClaims(strings.TrimSpace(string(answer.Data)))
+	if err != nil {
+		return jwt.NewAccountClaims(account.Subject), nil
+	}
+	return known, nil
 }

@@ -20,14 +20,19 @@ type keyring struct {
 	sys      nkeys.KeyPair // account SYS
 	hub      nkeys.KeyPair // account HUB: JetStream
 	agents   nkeys.KeyPair // account AGENTS
+	ops      nkeys.KeyPair // account OPS
 
 	// Signing keys of AGENTS, each bound to one role's permissions.
 	agentRole, joinRole, hubRole nkeys.KeyPair
 
+	// Signing keys of OPS, likewise.
+	opsRole, opsHub nkeys.KeyPair
+
 	retired []retired
 
 	issuer string            // public key of agentRole
-	roles  map[string]string // by public key of what signs for them, or did
+	roles  map[string]string // of AGENTS, by public key of what signs for them, or did
+	forOps string            // public key of opsRole
 }
 
 // openKeyring reads the keys below dir, or makes them at the first start.
@@ -61,6 +66,9 @@ func loadKeyring(dir string, create bool) (_ *keyring, err error) {
 		{"agents-role-agent", nkeys.CreateAccount, &k.agentRole},
 		{"agents-role-join", nkeys.CreateAccount, &k.joinRole},
 		{"agents-role-hub", nkeys.CreateAccount, &k.hubRole},
+		{"ops", nkeys.CreateAccount, &k.ops},
+		{"ops-role-ops", nkeys.CreateAccount, &k.opsRole},
+		{"ops-role-hub", nkeys.CreateAccount, &k.opsHub},
 	} {
 		if !create {
 			f.create = nil
@@ -83,9 +91,14 @@ func (k *keyring) name() (err error) {
 	if err != nil {
 		return err
 	}
+	if k.forOps, err = k.opsRole.PublicKey(); err != nil {
+		return err
+	}
 	k.roles = map[string]string{}
 	for _, r := range k.retired {
-		k.roles[r.Key] = r.Role
+		if r.Role != opsRole.name {
+			k.roles[r.Key] = r.Role
+		}
 	}
 	k.roles[k.issuer], k.roles[joins] = agentRole.name, joinRole.name
 	return nil

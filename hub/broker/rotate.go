@@ -22,6 +22,7 @@ import (
 const (
 	agentRoleFile = "agents-role-agent.nk"
 	joinRoleFile  = "agents-role-join.nk"
+	opsRoleFile   = "ops-role-ops.nk"
 	retiredFile   = "retired.json"
 )
 
@@ -47,11 +48,11 @@ func readRetired(dir string) ([]retired, error) {
 	return all, nil
 }
 
-// RotateKeys makes new keys for signing agents' and join tokens' credentials in
-// a hub's directory of keys. What the old ones signed is good for the grace yet,
+// RotateKeys makes new keys for signing the credentials of agents, join tokens and
+// OPS in a hub's directory of keys. What the old ones signed is good for the grace yet,
 // in which agents get themselves new credentials, and what was retired before no
-// longer than that; the seeds are gone at once. A hub that runs takes the new keys within seconds. The error is ErrInvalid where
-// the directory has no keys of a hub.
+// longer than that; the seeds are gone at once. A hub that runs takes the new keys
+// within seconds. The error is ErrInvalid where the directory has no keys of a hub.
 func RotateKeys(dir string, grace time.Duration, now time.Time) error {
 	if grace < 0 {
 		return fleet.Invalid("a grace of %s is none", grace)
@@ -70,7 +71,7 @@ func RotateKeys(dir string, grace time.Duration, now time.Time) error {
 			all[i].Until = until
 		}
 	}
-	for role, key := range map[string]nkeys.KeyPair{agentRole.name: k.agentRole, joinRole.name: k.joinRole} {
+	for role, key := range map[string]nkeys.KeyPair{agentRole.name: k.agentRole, joinRole.name: k.joinRole, opsRole.name: k.opsRole} {
 		pub, err := key.PublicKey()
 		if err != nil {
 			return err
@@ -86,7 +87,7 @@ func RotateKeys(dir string, grace time.Duration, now time.Time) error {
 	if err := WriteSecret(filepath.Join(dir, retiredFile), append(data, '\n')); err != nil {
 		return err
 	}
-	for _, name := range []string{agentRoleFile, joinRoleFile} {
+	for _, name := range []string{agentRoleFile, joinRoleFile, opsRoleFile} {
 		kp, err := nkeys.CreateAccount()
 		if err != nil {
 			return err
@@ -115,7 +116,7 @@ func (b *Broker) keysDir() string {
 // keysStamp changes when the keys do, and when the time of a retired one is up.
 func (b *Broker) keysStamp() string {
 	var out strings.Builder
-	for _, name := range []string{agentRoleFile, joinRoleFile, retiredFile} {
+	for _, name := range []string{agentRoleFile, joinRoleFile, opsRoleFile, retiredFile} {
 		if info, err := os.Stat(filepath.Join(b.keysDir(), name)); err == nil {
 			fmt.Fprintf(&out, "%s %d %d\n", name, info.ModTime().UnixNano(), info.Size())
 		}
@@ -169,26 +170,29 @@ func (b *Broker) takeKeys() error {
 	return b.tell()
 }
 
-// tell hands the embedded server what counts in the agents' account. b.mu is
-// held.
+// tell hands the embedded server what counts in the accounts of agents and OPS.
+// b.mu is held.
 func (b *Broker) tell() error {
 	c, err := newClaims(b.ring(), b.revoked, b.hubFrom(), b.cfg.Now())
 	if err != nil {
 		return err
 	}
 	b.claims.agents.SigningKeys, b.claims.agents.Revocations = c.agents.SigningKeys, c.agents.Revocations
+	b.claims.ops.SigningKeys = c.ops.SigningKeys
 	if err := b.publish(); err != nil {
 		return err
 	}
-	account, err := b.server.LookupAccount(b.claims.agents.Subject)
-	if err != nil {
-		return err
+	for _, of := range []*jwt.AccountClaims{b.claims.agents, b.claims.ops} {
+		account, err := b.server.LookupAccount(of.Subject)
+		if err != nil {
+			return err
+		}
+		b.server.UpdateAccountClaims(account, of)
 	}
-	b.server.UpdateAccountClaims(account, b.claims.agents)
 	return nil
 }
 
-// signsFor tells whether an account's claims know every key that signs here.
+// signsFor tells whether the agents' account knows every key that signs for it.
 func (b *Broker) signsFor(known *jwt.AccountClaims) bool {
 	k, keys := b.ring(), known.SigningKeys.Keys()
 	for pub := range k.roles {
@@ -202,7 +206,7 @@ func (b *Broker) signsFor(known *jwt.AccountClaims) bool {
 
 // sameAccounts tells whether two rings are of the same hub.
 func (k *keyring) sameAccounts(o *keyring) bool {
-	for _, pair := range [][2]nkeys.KeyPair{{k.operator, o.operator}, {k.sys, o.sys}, {k.hub, o.hub}, {k.agents, o.agents}} {
+	for _, pair := range [][2]nkeys.KeyPair{{k.operator, o.operator}, {k.sys, o.sys}, {k.hub, o.hub}, {k.agents, o.agents}, {k.ops, o.ops}} {
 		a, errA := pair[0].PublicKey()
 		b, errB := pair[1].PublicKey()
 		if errA != nil || errB != nil || a != b {

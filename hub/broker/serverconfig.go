@@ -118,11 +118,12 @@ func (c ServerConfig) accounts(b *strings.Builder, keys *keyring, trust *claims)
 		return err
 	}
 	line := liner(b)
-	line("\n# The accounts. HUB alone has JetStream; agents are in AGENTS, where the hubs answer them.")
+	line("\n# The accounts. HUB alone has JetStream; agents are in AGENTS, where the hubs answer them;")
+	line("# people who ask them over NATS are in OPS.")
 	line("operator: %q\nsystem_account: %q", operator, trust.sys.Subject)
 	line("resolver {\n  type: full\n  dir: %q\n  allow_delete: false\n  interval: \"30s\"\n}", filepath.Join(c.StoreDir, "accounts"))
 	line("resolver_preload {")
-	for _, a := range []*jwt.AccountClaims{trust.sys, trust.hub, trust.agents} {
+	for _, a := range trust.accounts() {
 		// The server takes what it was told later, revocations for one, over this.
 		token, err := a.Encode(keys.operator)
 		if err != nil {

@@ -26,6 +26,7 @@ const (
 	ViaToken   = "token"   // a line of the hub's token file
 	ViaService = "service" // a service token, made by CreateToken
 	ViaOIDC    = "oidc"    // an identity provider says so
+	ViaNATS    = "nats"    // a credential of the hub's account OPS
 )
 
 // Identity is who asks, as the one that checked their credential knows them.

@@ -109,6 +109,32 @@ func TestTheProgramSaysWhereItIsAndEndsOnSIGTERM(t *testing.T) {
 	}
 }
 
+func TestOpsCredsAreTheOwnersAlone(t *testing.T) {
+	bin, dir := program(t), t.TempDir()
+	keys, file := filepath.Join(dir, "keys"), filepath.Join(dir, "jane.creds")
+	run := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), bin, args...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run("ops-creds", "--nats-keys", keys, file); err == nil || !strings.Contains(out, "hint: ") {
+		t.Errorf("without keys: %v\n%s", err, out)
+	}
+	if out, err := run("nats-config", "--keys", keys); err != nil || !strings.Contains(out, "OPS") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := run("ops-creds", "--nats-keys", keys, "--name", "jane", "--expires", "1h", file)
+	if err != nil || !strings.Contains(out, file+" is good until ") || strings.Contains(out, "SU") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if out, err := run("ops-creds", "--nats-keys", keys, "--expires", "10000h", file); err == nil || !strings.Contains(out, "can't live for") {
+		t.Errorf("too long: %v\n%s", err, out)
+	}
+}
+
 func TestNotifyTestSendsOnEachRoute(t *testing.T) {
 	got := make(chan string, 10)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -17,7 +17,8 @@ func newNATSConfig() *cobra.Command {
 		Long: `Print the configuration of one nats-server, for hubs that share a NATS cluster.
 
 The accounts and permissions are the embedded server's: agents reach nothing but
-the hubs, and JetStream is in an account of the hubs alone. At the first call
+the hubs, JetStream is in an account of the hubs alone, and who has a credential
+of ops-creds reaches the hubs' answers. At the first call
 the keys are made in the directory. The configuration holds no secret. The keys
 sign for everything: give them to each hub with --nats-keys, and to nobody else.`,
 		Example: `  # three servers

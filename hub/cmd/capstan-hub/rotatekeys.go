@@ -18,12 +18,13 @@ func newRotateKeys() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-keys",
 		Short: "Sign agents' credentials with new keys",
-		Long: `Make new keys for signing the credentials of agents and of join tokens.
+		Long: `Make new keys for signing the credentials of agents, of join tokens and of
+ops-creds.
 
 A hub that runs takes them within seconds, and each agent gets itself a new
 credential with its next heartbeat. What the old keys signed is good until the
 grace is over; then whoever shows it is cut off. An agent that was away for all
-of the grace has to join anew. With a grace of 0s that is all of them: do that
+of the grace has to join anew, and credentials of ops-creds have to be made anew. With a grace of 0s that is all of them: do that
 where somebody got hold of the keys.`,
 		Example: `  capstan-hub rotate-keys --data-dir /var/lib/capstan
   kubectl -n capstan-hub exec deploy/capstan-hub -- capstan-hub rotate-keys --grace 72h

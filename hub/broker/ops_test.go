@@ -1,0 +1,86 @@
+package broker_test
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/capstan-gitops/capstan/hub/broker"
+)
+
+// queries answer with what they are told.
+func queries(answer string, status int) []broker.Query {
+	return []broker.Query{{Name: "echo", Does: "Says it again.", Answer: func(_ context.Context, params []byte) ([]byte, int) {
+		return append([]byte(answer), params...), status
+	}}}
+}
+
+func opsConn(t *testing.T, keys, url string) *nats.Conn {
+	t.Helper()
+	creds, err := broker.OpsCredentials(keys, "jane", time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(url, nats.UserCredentialBytes(creds), nats.NoReconnect(), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func TestQuestionsAreSharedByHubsOnServersOfOnesOwn(t *testing.T) {
+	keys := t.TempDir()
+	s := natsServer(t, keys, t.TempDir())
+	revoked := &together{all: map[string]int64{}}
+	one, two := onServer(t, s, keys, revoked, newMemo()), onServer(t, s, keys, revoked, newMemo())
+	for _, b := range []*bench{one, two} {
+		if err := b.ServeOps(queries("said ", http.StatusOK)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nc := opsConn(t, keys, s.ClientURL())
+	ask := func() {
+		t.Helper()
+		if m, err := nc.Request("capstan.echo", []byte("hello"), 20*time.Second); err != nil || string(m.Data) != "said hello" {
+			t.Fatalf("got %v, %v", m, err)
+		}
+	}
+	ask()
+	// One that is drained leaves them to the other.
+	if err := one.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		ask()
+	}
+}
+
+func TestARotationEndsOpsCredentials(t *testing.T) {
+	b := serve(t)
+	if err := b.ServeOps(queries("", http.StatusOK)); err != nil {
+		t.Fatal(err)
+	}
+	old := opsConn(t, filepath.Join(b.dir, "keys"), b.url(t))
+	b.rotate(t, 0)
+	eventually(t, "what the old key signed is cut", old.IsClosed)
+	again := opsConn(t, filepath.Join(b.dir, "keys"), b.url(t))
+	if _, err := again.Request("capstan.echo", []byte("x"), 20*time.Second); err != nil {
+		t.Errorf("a new one: %v", err)
+	}
+}
+
+func TestOpsHearWhatWentWrong(t *testing.T) {
+	b := serve(t)
+	if err := b.ServeOps(queries("no", http.StatusTooManyRequests)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := opsConn(t, filepath.Join(b.dir, "keys"), b.url(t)).Request("capstan.echo", nil, 20*time.Second)
+	if err != nil || string(m.Data) != "no" || m.Header.Get("Nats-Service-Error-Code") != "429" || m.Header.Get("Nats-Service-Error") == "" {
+		t.Errorf("got %v, %v", m, err)
+	}
+}

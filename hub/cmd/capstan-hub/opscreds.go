@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/capstan-gitops/capstan/hub"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+func newOpsCreds() *cobra.Command {
+	var dataDir, keys, name string
+	var life time.Duration
+	cmd := &cobra.Command{
+		Use:   "ops-creds FILE",
+		Short: "Make a credential for asking the hub over NATS",
+		Long: `Write a credentials file with which somebody asks the hub over NATS how the fleet
+is: its clusters, its apps, and what waits for approval, all of them. It changes
+nothing, and reaches nothing else. The file has the mode 0600.
+
+A credential ends by itself, and can't be taken back one by one before that:
+capstan-hub rotate-keys ends all of them, once its grace is over.`,
+		Example: `  capstan-hub ops-creds --data-dir /var/lib/capstan --name jane --expires 720h jane.creds
+  nats --server tls://agents.example.com:4222 --tlsca ca.crt --creds jane.creds req capstan.pending ''
+  nats --server tls://agents.example.com:4222 --tlsca ca.crt --creds jane.creds req capstan.apps '{"selector":"env=prod"}'
+
+  # of hubs that share NATS servers
+  capstan-hub ops-creds --nats-keys ./keys --name jane jane.creds`,
+		Args:    cobra.ExactArgs(1),
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnv(cmd.Flags(), os.LookupEnv) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := keys
+			if dir == "" {
+				if dataDir == "" {
+					return fleet.WithHint(fleet.Invalid("no data directory is named"), "name one with --data-dir, or --nats-keys")
+				}
+				dir = filepath.Join(dataDir, "keys")
+			}
+			now := time.Now()
+			creds, err := hub.OpsCredentials(dir, name, life, now)
+			if err != nil {
+				return err
+			}
+			if err := hub.WriteSecret(args[0], creds); err != nil {
+				return fmt.Errorf("write the credential: %w", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is good until %s\n", args[0], now.Add(life).UTC().Format(time.RFC3339))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&dataDir, "data-dir", "", "the hub's data directory")
+	f.StringVar(&keys, "nats-keys", "", "directory of the keys of hubs that share NATS servers")
+	f.StringVar(&name, "name", "ops", "name of who is to have it, for the server's own lists")
+	f.DurationVar(&life, "expires", 30*24*time.Hour, "how long it is good; a year at most")
+	return cmd
+}
