@@ -47,7 +47,9 @@ var (
 		param{name: "action", does: "what was done"}.repeated(),
 		clusterParam.repeated(),
 		{name: "app", does: "namespace/name"},
-	}, pageParams...)
+		limitParam,
+		{name: "continue", does: "as the page before said, or the id of the event after which to begin"},
+	}, fieldsParam)
 )
 
 func (s *server) routes() []route {

@@ -29,7 +29,9 @@ type EventFilter struct {
 	Clusters     []string
 	App          string // "namespace/name"
 	Limit        int    // of the page; 0: the hub's own
-	Continue     string // what the page before said
+	// Continue is what the page before said, or the ID of the event after which to
+	// begin.
+	Continue string
 }
 
 // MaxEvents is the most events a page has.

@@ -60,15 +60,11 @@ func (s *shell) approve(ctx context.Context, arg string, f approveFlags) (err er
 	if f.expires <= 0 || f.expires > fleet.MaxApprovalLife {
 		return usage(fmt.Sprintf("give at most %s", span(fleet.MaxApprovalLife)), "--expires %s is not possible", f.expires)
 	}
-	h, err := s.hub()
+	h, app, err := s.choose(ctx, arg, f.where)
 	if err != nil {
 		return err
 	}
-	app, err := choose(ctx, h, arg, f.where)
-	if err != nil {
-		return err
-	}
-	if err := f.needClusters(app); err != nil {
+	if err := f.need(app); err != nil {
 		return err
 	}
 	plans, err := s.plansToApprove(ctx, h, app)
@@ -105,9 +101,9 @@ func (s *shell) approve(ctx context.Context, arg string, f approveFlags) (err er
 	return nil
 }
 
-// needClusters: an approval says for which clusters it is.
-func (f approveFlags) needClusters(app chosen) error {
-	if f.named() {
+// need: an approval, and a rejection, say for which clusters they are.
+func (w where) need(app chosen) error {
+	if w.named() {
 		return nil
 	}
 	pending := app.pending()

@@ -40,6 +40,16 @@ type chosen struct {
 	where []fleet.AppStatus
 }
 
+// choose opens the hub and finds an app there.
+func (s *shell) choose(ctx context.Context, arg string, w where) (hub, chosen, error) {
+	h, err := s.hub()
+	if err != nil {
+		return nil, chosen{}, err
+	}
+	app, err := choose(ctx, h, arg, w)
+	return h, app, err
+}
+
 // choose finds an app by "namespace/name", or by its bare name where that is
 // unique, on the clusters asked for.
 func choose(ctx context.Context, h hub, arg string, w where) (chosen, error) {

@@ -116,11 +116,7 @@ func newDescribeApp(s *shell) *cobra.Command {
 		Args:              exactly("APP"),
 		ValidArgsFunction: s.completeApp,
 		RunE: func(c *cobra.Command, args []string) error {
-			h, err := s.hub()
-			if err != nil {
-				return err
-			}
-			app, err := choose(c.Context(), h, args[0], w)
+			h, app, err := s.choose(c.Context(), args[0], w)
 			if err != nil {
 				return err
 			}

@@ -49,11 +49,7 @@ it. The agent's key is pinned when it is first seen, in CAPSTAN_KNOWN_AGENTS.`,
 }
 
 func (s *shell) diff(ctx context.Context, arg string, f diffFlags) (waits bool, err error) {
-	h, err := s.hub()
-	if err != nil {
-		return false, err
-	}
-	app, err := choose(ctx, h, arg, f.where)
+	h, app, err := s.choose(ctx, arg, f.where)
 	if err != nil {
 		return false, err
 	}

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -20,6 +20,14 @@ type eventFlags struct {
 	since, until string
 	actor, app   string
 	actions      []string
+	format       format
+	watch        bool
+}
+
+// addListFlags says how a list is printed.
+func (f *eventFlags) addListFlags(c *cobra.Command) {
+	addFormat(c, &f.format, formatWide, formatJSON, formatYAML)
+	c.Flags().BoolVarP(&f.watch, "watch", "w", false, "go on, and print what comes")
 }
 
 func (f *eventFlags) addFlags(c *cobra.Command, s *shell, since string) {
@@ -36,6 +44,9 @@ func (f *eventFlags) filter(ctx context.Context, s *shell, h hub) (fleet.EventFi
 	out := fleet.EventFilter{Actor: f.actor, App: f.app, Actions: f.actions, Clusters: f.clusters, Limit: fleet.MaxEvents}
 	if err := f.check(); err != nil {
 		return out, err
+	}
+	if f.watch && f.until != "" {
+		return out, usage("leave one of them out", "--watch does not end, and --until does")
 	}
 	var err error
 	if out.Since, err = s.moment("--since", f.since); err != nil {
@@ -104,13 +115,13 @@ func pages(
 
 func newGetEvents(s *shell) *cobra.Command {
 	var f eventFlags
-	var o format
 	c := &cobra.Command{
 		Use:     "events",
 		Aliases: []string{"event"},
 		Short:   "List who changed what at the hub, oldest first",
 		Example: `  capstan get events --since 24h
   capstan get events --cluster prod --actor jane@example.com
+  capstan get events -w --action approve,reject
   capstan get events --action approve --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z -o json`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -118,17 +129,16 @@ func newGetEvents(s *shell) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.listEvents(c.Context(), h, &f, o, h.Events)
+			return s.listEvents(c.Context(), h, &f, h.Events)
 		},
 	}
 	f.addFlags(c, s, "7d")
-	addFormat(c, &o, formatWide, formatJSON, formatYAML)
+	f.addListFlags(c)
 	return c
 }
 
 func newGetChanges(s *shell) *cobra.Command {
 	var f eventFlags
-	var o format
 	c := &cobra.Command{
 		Use:     "changes",
 		Aliases: []string{"change"},
@@ -138,6 +148,7 @@ that was seen; and what people did to those clusters at the hub. Of each cluster
 the hub keeps the newest hundred changes.`,
 		Example: `  capstan get changes --cluster prod --since 2026-03-14T09:00:00Z --until 2026-03-14T10:00:00Z
   capstan get changes --action drifted --since 7d
+  capstan get changes -w --since 0s
   capstan get changes -l env=prod --app shop/guestbook`,
 		Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -145,11 +156,11 @@ the hub keeps the newest hundred changes.`,
 			if err != nil {
 				return err
 			}
-			return s.listEvents(c.Context(), h, &f, o, h.Changes, onClusters(h.Events))
+			return s.listEvents(c.Context(), h, &f, h.Changes, onClusters(h.Events))
 		},
 	}
 	f.addFlags(c, s, "24h")
-	addFormat(c, &o, formatWide, formatJSON, formatYAML)
+	f.addListFlags(c)
 	return c
 }
 
@@ -164,24 +175,98 @@ func onClusters(list eventList) eventList {
 	}
 }
 
-// listEvents prints the events of several lists by their time.
-func (s *shell) listEvents(ctx context.Context, h hub, f *eventFlags, o format, lists ...eventList) error {
+// listEvents prints the events of several lists by their time, once or for as
+// long as somebody watches.
+func (s *shell) listEvents(ctx context.Context, h hub, f *eventFlags, lists ...eventList) error {
 	filter, err := f.filter(ctx, s, h)
 	if err != nil {
 		return err
 	}
-	var all []fleet.Event
+	var all []*follower
 	for _, list := range lists {
-		if err := pages(ctx, filter, list, func(items []fleet.Event) error { all = append(all, items...); return nil }); err != nil {
-			return err
+		all = append(all, &follower{list: list, from: filter})
+	}
+	p := &printer[fleet.Event]{s: s, f: f.format, t: eventTable()}
+	if f.watch {
+		return s.watchEvents(ctx, h, all, p)
+	}
+	items, err := newEvents(ctx, all)
+	if err != nil {
+		return err
+	}
+	return p.write(items, false)
+}
+
+// follower reads a list on from where it was left.
+type follower struct {
+	list eventList
+	from fleet.EventFilter
+}
+
+// next gives what has come.
+func (f *follower) next(ctx context.Context) ([]fleet.Event, error) {
+	var all []fleet.Event
+	err := pages(ctx, f.from, f.list, func(items []fleet.Event) error { all = append(all, items...); return nil })
+	if err == nil && len(all) > 0 {
+		f.from.Continue = all[len(all)-1].ID
+	}
+	return all, err
+}
+
+// newEvents are those of several lists that have come, by their time. Where one
+// list fails, what another gave is not lost: nothing moves on.
+func newEvents(ctx context.Context, lists []*follower) ([]fleet.Event, error) {
+	var all []fleet.Event
+	moved := make([]follower, len(lists))
+	for i, f := range lists {
+		moved[i] = *f
+		items, err := moved[i].next(ctx)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, items...)
+	}
+	for i, f := range lists {
+		*f = moved[i]
 	}
 	slices.SortStableFunc(all, func(a, b fleet.Event) int { return a.At.Compare(b.At) })
-	if o == formatJSON || o == formatYAML {
-		return s.encode(client.List[fleet.Event]{Items: append([]fleet.Event{}, all...)}, o)
+	return all, nil
+}
+
+// lookEvery is how often is looked for events without a notice: of some that
+// change nothing that is shown, a token for one, none is sent.
+const lookEvery = 5 * time.Second
+
+// watchEvents prints what comes until ctx ends.
+func (s *shell) watchEvents(ctx context.Context, h hub, lists []*follower, p *printer[fleet.Event]) error {
+	notices, err := h.Watch(ctx, "")
+	if err != nil {
+		return err
 	}
-	p := &printer[fleet.Event]{s: s, f: o, t: eventTable()}
-	return p.print(all, false)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for first := true; ; first = false {
+		items, err := newEvents(ctx, lists)
+		switch {
+		case ctx.Err() != nil:
+			return nil // Ctrl-C is how one stops watching
+		case err != nil && (first || !errors.Is(err, fleet.ErrUnavailable)):
+			return err
+		case err != nil:
+			s.say("still watching: %s", err)
+		case len(items) > 0:
+			if err := p.write(items, true); err != nil {
+				return err
+			}
+		}
+		select {
+		case _, open := <-notices:
+			if !open {
+				return nil // ctx ended
+			}
+		case <-look.C:
+		}
+	}
 }
 
 func eventTable() table[fleet.Event] {

@@ -6,26 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
-
-// onCluster says of which cluster a thing is that does not say so itself.
-type onCluster[T any] struct {
-	Cluster string `json:"cluster"`
-	Item    T      `json:"-"`
-}
 
 // historyEntry is what `history -o json` lists.
 type historyEntry struct {
 	Cluster string `json:"cluster"`
 	fleet.HistoryEntry
-}
-
-// treeObject is what `tree -o json` lists.
-type treeObject struct {
-	Cluster string `json:"cluster"`
-	fleet.Object
 }
 
 func newHistory(s *shell) *cobra.Command {
@@ -39,18 +26,11 @@ func newHistory(s *shell) *cobra.Command {
 		Args:              exactly("APP"),
 		ValidArgsFunction: s.completeApp,
 		RunE: func(c *cobra.Command, args []string) error {
-			all, _, err := eachCluster(c.Context(), s, args[0], w, func(ctx context.Context, h hub, cluster string, app fleet.AppName) ([]fleet.HistoryEntry, error) {
-				return h.History(ctx, cluster, app)
+			items, _, err := eachCluster(c.Context(), s, args[0], w, hub.History, func(cluster string, e fleet.HistoryEntry) historyEntry {
+				return historyEntry{cluster, e}
 			})
 			if err != nil {
 				return err
-			}
-			items := []historyEntry{}
-			for _, e := range all {
-				items = append(items, historyEntry{e.Cluster, e.Item})
-			}
-			if f == formatJSON || f == formatYAML {
-				return s.encode(client.List[historyEntry]{Items: items}, f)
 			}
 			p := &printer[historyEntry]{s: s, t: s.historyTable(), f: f}
 			return p.print(items, false)
@@ -75,23 +55,20 @@ func (s *shell) historyTable() table[historyEntry] {
 	}
 }
 
-// eachCluster asks every cluster that has the app, and was asked for.
-func eachCluster[T any](
+// eachCluster asks every cluster that has the app, and was asked for, and notes
+// with each thing where it is.
+func eachCluster[T, R any](
 	ctx context.Context, s *shell, arg string, w where,
-	ask func(context.Context, hub, string, fleet.AppName) ([]T, error),
-) ([]onCluster[T], chosen, error) {
-	h, err := s.hub()
+	ask func(hub, context.Context, string, fleet.AppName) ([]T, error), on func(cluster string, item T) R,
+) ([]R, chosen, error) {
+	h, app, err := s.choose(ctx, arg, w)
 	if err != nil {
 		return nil, chosen{}, err
 	}
-	app, err := choose(ctx, h, arg, w)
-	if err != nil {
-		return nil, chosen{}, err
-	}
-	var all []onCluster[T]
+	var all []R
 	var failed error
 	for _, a := range app.where {
-		items, err := ask(ctx, h, a.Cluster, app.name)
+		items, err := ask(h, ctx, a.Cluster, app.name)
 		if err != nil {
 			// One silent cluster does not hide the others.
 			s.say("%s on %s: %s", app.name, a.Cluster, err)
@@ -99,7 +76,7 @@ func eachCluster[T any](
 			continue
 		}
 		for _, item := range items {
-			all = append(all, onCluster[T]{a.Cluster, item})
+			all = append(all, on(a.Cluster, item))
 		}
 	}
 	if len(all) == 0 && failed != nil {

@@ -84,6 +84,11 @@ func (p *printer[T]) print(items []T, watching bool) error {
 			return err
 		}
 	}
+	return p.write(fresh, watching)
+}
+
+// write prints items as they are.
+func (p *printer[T]) write(fresh []T, watching bool) error {
 	switch p.f {
 	case formatJSON, formatYAML:
 		return p.encode(fresh, watching)

@@ -21,15 +21,11 @@ new commit makes a new plan.`,
 		Args:              exactly("APP"),
 		ValidArgsFunction: s.completeApp,
 		RunE: func(c *cobra.Command, args []string) error {
-			h, err := s.hub()
+			h, app, err := s.choose(c.Context(), args[0], w)
 			if err != nil {
 				return err
 			}
-			app, err := choose(c.Context(), h, args[0], w)
-			if err != nil {
-				return err
-			}
-			if err := (approveFlags{where: w}).needClusters(app); err != nil {
+			if err := w.need(app); err != nil {
 				return err
 			}
 			if len(app.pending()) == 0 {

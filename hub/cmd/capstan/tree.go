@@ -1,13 +1,17 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
+
+// treeObject is what `tree -o json` lists.
+type treeObject struct {
+	Cluster string `json:"cluster"`
+	fleet.Object
+}
 
 func newTree(s *shell) *cobra.Command {
 	var w where
@@ -20,18 +24,14 @@ func newTree(s *shell) *cobra.Command {
 		Args:              exactly("APP"),
 		ValidArgsFunction: s.completeApp,
 		RunE: func(c *cobra.Command, args []string) error {
-			all, app, err := eachCluster(c.Context(), s, args[0], w, func(ctx context.Context, h hub, cluster string, app fleet.AppName) ([]fleet.Object, error) {
-				return h.Tree(ctx, cluster, app)
+			all, app, err := eachCluster(c.Context(), s, args[0], w, hub.Tree, func(cluster string, o fleet.Object) treeObject {
+				return treeObject{cluster, o}
 			})
 			if err != nil {
 				return err
 			}
 			if f == formatJSON || f == formatYAML {
-				items := []treeObject{}
-				for _, o := range all {
-					items = append(items, treeObject{o.Cluster, o.Item})
-				}
-				return s.encode(client.List[treeObject]{Items: items}, f)
+				return s.encode(client.List[treeObject]{Items: append([]treeObject{}, all...)}, f)
 			}
 			for i, a := range app.where {
 				if i > 0 {
@@ -48,11 +48,11 @@ func newTree(s *shell) *cobra.Command {
 	return c
 }
 
-func objectsOn(all []onCluster[fleet.Object], cluster string) []fleet.Object {
+func objectsOn(all []treeObject, cluster string) []fleet.Object {
 	var out []fleet.Object
 	for _, o := range all {
 		if o.Cluster == cluster {
-			out = append(out, o.Item)
+			out = append(out, o.Object)
 		}
 	}
 	return out
