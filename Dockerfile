@@ -17,7 +17,7 @@ ARG TARGETARCH=amd64
 ARG VERSION=dev
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" \
-    -o /out/ ./agent/cmd/capstan-agent ./agent/cmd/capstan-render ./hub/cmd/capstan-hub ./hub/cmd/capstan
+    -o /out/ ./agent/cmd/capstan-agent ./agent/cmd/capstan-render ./agent/cmd/capstan-keys ./hub/cmd/capstan-hub ./hub/cmd/capstan
 RUN mkdir -p /rootfs/etc/ssl/certs /rootfs/tmp /rootfs/data \
  && cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/ \
  && chmod 1777 /rootfs/tmp && chown 65532:65532 /rootfs/data
@@ -36,6 +36,6 @@ EXPOSE 8080 4222
 ENTRYPOINT ["/capstan-hub"]
 
 FROM base AS agent
-COPY --from=build /out/capstan-agent /out/capstan-render /
+COPY --from=build /out/capstan-agent /out/capstan-render /out/capstan-keys /
 EXPOSE 8080
 ENTRYPOINT ["/capstan-agent"]

@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOWORK := off
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-PROGRAMS := ./agent/cmd/capstan-agent ./agent/cmd/capstan-render ./hub/cmd/capstan-hub ./hub/cmd/capstan
+PROGRAMS := ./agent/cmd/capstan-agent ./agent/cmd/capstan-render ./agent/cmd/capstan-keys ./hub/cmd/capstan-hub ./hub/cmd/capstan
 TOOLS    := bin/tools
 FUZZTIME ?= 20s
 FLEET    ?= 1000,5000,10000
@@ -23,7 +23,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build capstan, capstan-hub, capstan-agent and capstan-render into bin/
+build: ## build capstan, capstan-hub, capstan-agent, capstan-render and capstan-keys into bin/
 	@mkdir -p bin
 	go build -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS)
 

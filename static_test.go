@@ -17,6 +17,7 @@ var programs = []struct{ name, pkg, arg string }{
 	{"capstan-hub", "./hub/cmd/capstan-hub", "--help"},
 	{"capstan-agent", "./agent/cmd/capstan-agent", "--help"},
 	{"capstan-render", "./agent/cmd/capstan-render", "--help"},
+	{"capstan-keys", "./agent/cmd/capstan-keys", "--help"},
 }
 
 // An image holds a binary and certificates, nothing else. So the binaries are

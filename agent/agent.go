@@ -156,10 +156,11 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	if err != nil {
 		return err
 	}
-	rings, err := keyring.New(a.cfg.Decryption, a.cfg.Namespace, named)
+	rings, closeRings, err := a.rings(named)
 	if err != nil {
 		return err
 	}
+	defer closeRings()
 	cfg := a.engineConfig
 	cfg.MaskKey, cfg.KeysEvery = k.Mask, a.cfg.Source.PollInterval.Duration
 	engine = reconcile.New(cfg, reconcile.Parts{
@@ -183,6 +184,21 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	a.ready.Store(false)
 	eyes.Wait()
 	return err
+}
+
+// rings gives apps their keys. The program that asks key services is there if it
+// is needed.
+func (a *agent) rings(named keyring.Secrets) (*keyring.Keys, func(), error) {
+	if !a.cfg.Decryption.HasKMS() {
+		rings, err := keyring.New(a.cfg.Decryption, a.cfg.Namespace, named, nil)
+		return rings, func() {}, err
+	}
+	clouds, err := keyring.NewProgram(keyring.ProgramConfig{})
+	if err != nil {
+		return nil, nil, err
+	}
+	rings, err := keyring.New(a.cfg.Decryption, a.cfg.Namespace, named, clouds)
+	return rings, clouds.Close, err
 }
 
 // spoke lets the uplink know the engine that is made after it.

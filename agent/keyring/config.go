@@ -1,6 +1,8 @@
 // Package keyring holds the private keys that decrypt what is encrypted in Git, and
 // decides which app may have what decrypted with them. Nothing that comes from a
-// repository is read here but small, encrypted data keys.
+// repository is read here but small, encrypted data keys. Key services of clouds are
+// asked by a program of its own, capstan-keys: package clouds is what runs there, and
+// package pipe what is said.
 package keyring
 
 import (
@@ -14,7 +16,8 @@ import (
 // Config is the `decryption` part of the agent's configuration.
 type Config struct {
 	Age AgeConfig `json:"age,omitzero"`
-	// Apps may have files decrypted with the agent's own keys.
+	KMS KMSConfig `json:"kms,omitzero"`
+	// Apps may have files decrypted with the agent's own keys: those of Age and KMS.
 	Apps AppMatch `json:"apps,omitzero"`
 }
 
@@ -46,16 +49,22 @@ func (c Config) Validate() error {
 				`write it like "shop/*" or "*/*"`)
 		}
 	}
-	own, apps := len(c.Age.KeyFiles) > 0, len(c.Apps.MatchNames) > 0
+	if err := c.KMS.validate(); err != nil {
+		return err
+	}
+	own, apps := len(c.Age.KeyFiles) > 0 || c.HasKMS(), len(c.Apps.MatchNames) > 0
 	switch {
 	case own && !apps:
-		return fleet.WithHint(fleet.Invalid("decryption.apps.matchNames: is empty, so that no App may use decryption.age.keyFiles"),
+		return fleet.WithHint(fleet.Invalid("decryption.apps.matchNames: is empty, so that no App may use the keys of decryption.age and decryption.kms"),
 			`name the Apps, like "shop/*"; "*/*" is all of them`)
 	case apps && !own:
-		return fleet.WithHint(fleet.Invalid("decryption.apps: there are no keys that it could be about"), "set decryption.age.keyFiles")
+		return fleet.WithHint(fleet.Invalid("decryption.apps: there are no keys that it could be about"), "set decryption.age.keyFiles or decryption.kms")
 	}
 	return nil
 }
+
+// HasKMS tells whether key services may be asked.
+func (c Config) HasKMS() bool { return !c.KMS.empty() }
 
 func (m AppMatch) matches(app fleet.AppName) bool {
 	return slices.ContainsFunc(m.MatchNames, func(glob string) bool {

@@ -155,7 +155,7 @@ func TestAnAppHasNoOtherKeysThanItsOwn(t *testing.T) {
 		"team-b/bad":                  {"x.agekey": []byte("AGE-SECRET-KEY-1QQQQ")},
 		"capstan-system/capstan-keys": {"x.agekey": []byte(agents)},
 		"capstan-system/shared":       {"x.agekey": []byte(teamA)},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestKeysAreReadAnew(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "one.txt", one)
 	write(t, dir, ".hidden", "no key")
-	k, err := keyring.New(keyring.Config{Age: keyring.AgeConfig{KeyFiles: []string{dir}}, Apps: keyring.AppMatch{MatchNames: []string{"*/*"}}}, "capstan-system", nil)
+	k, err := keyring.New(keyring.Config{Age: keyring.AgeConfig{KeyFiles: []string{dir}}, Apps: keyring.AppMatch{MatchNames: []string{"*/*"}}}, "capstan-system", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

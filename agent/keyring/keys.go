@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,12 +26,13 @@ type Keys struct {
 	cfg       Config
 	namespace string // the agent's own
 	secrets   Secrets
+	clouds    Clouds
 }
 
 // New makes Keys. namespace is the agent's own; secrets may be nil where no App
-// names one.
-func New(cfg Config, namespace string, secrets Secrets) (*Keys, error) {
-	return &Keys{cfg: cfg, namespace: namespace, secrets: secrets}, cfg.Validate()
+// names one, and clouds where the configuration has no keys at key services.
+func New(cfg Config, namespace string, secrets Secrets, clouds Clouds) (*Keys, error) {
+	return &Keys{cfg: cfg, namespace: namespace, secrets: secrets, clouds: clouds}, cfg.Validate()
 }
 
 // agekey is how the names of a Secret's entries end that are age keys.
@@ -63,7 +65,13 @@ func (k *Keys) Ring(ctx context.Context, app fleet.AppName, own bool, secret str
 	if len(trouble) > 0 {
 		why = fleet.WithHint(errors.New(strings.Join(trouble, "; ")), "mend decryption.age.keyFiles of the agent's configuration")
 	}
-	return newRing(ids, why), nil
+	r := newRing(ids, why)
+	if k.cfg.HasKMS() {
+		if err := r.lend(k.cfg.KMS, k.clouds); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 func (k *Keys) ringOf(ctx context.Context, app fleet.AppName, secret string) (unit.KeyRing, error) {
@@ -112,6 +120,9 @@ type ring struct {
 	identities []identity
 	why        error // some are not there
 	version    string
+
+	kms    KMSConfig
+	clouds Clouds // nil: only age keys are used
 }
 
 var _ unit.KeyRing = (*ring)(nil)
@@ -127,6 +138,17 @@ func newRing(ids []identity, why error) *ring {
 	}
 	sum := sha256.Sum256([]byte(strings.Join(names, "\n")))
 	return &ring{identities: ids, why: why, version: hex.EncodeToString(sum[:8])}
+}
+
+// lend adds the keys at key services.
+func (r *ring) lend(kms KMSConfig, clouds Clouds) error {
+	list, err := json.Marshal(kms)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(append([]byte(r.version+"\n"), list...))
+	r.kms, r.clouds, r.version = kms, clouds, hex.EncodeToString(sum[:8])
+	return nil
 }
 
 // Version implements unit.KeyRing.

@@ -2,7 +2,9 @@ package keyring
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,6 +22,7 @@ const (
 	maxCipher  = 16 << 10
 	maxDataKey = 64
 	maxNamed   = 4
+	maxAsked   = 8 // keys at key services, for one data key
 )
 
 // Open implements unit.KeyRing.
@@ -38,7 +41,45 @@ func (r *ring) Open(ctx context.Context, any []unit.WrappedKey) ([]byte, error) 
 			return key, nil
 		}
 	}
-	return nil, r.refusal(any)
+	key, barred, err := r.openInCloud(ctx, any)
+	if err != nil || key != nil {
+		return key, err
+	}
+	return nil, r.refusal(any, barred)
+}
+
+// openInCloud asks the key services of those keys that may be asked. It gives no
+// key and no error where there is none: barred says why the first is not asked.
+// One service that is away does not matter where another one answers.
+func (r *ring) openInCloud(ctx context.Context, any []unit.WrappedKey) (key []byte, barred, err error) {
+	if r.clouds == nil {
+		return nil, nil, nil
+	}
+	var refused, away error
+	asked := 0
+	for _, k := range any {
+		if k.Kind != unit.KeyAWS && k.Kind != unit.KeyGCP && k.Kind != unit.KeyAzure && k.Kind != unit.KeyVault {
+			continue
+		}
+		q, err := r.kms.Admit(k)
+		if err != nil {
+			barred = cmp.Or(barred, err)
+			continue
+		}
+		if asked++; asked > maxAsked {
+			break
+		}
+		key, err := r.clouds.Decrypt(ctx, q)
+		if err == nil {
+			return key, nil, nil
+		}
+		if _, ok := errors.AsType[*unit.KeysAway](err); ok {
+			away = cmp.Or(away, err)
+			continue
+		}
+		refused = cmp.Or(refused, err)
+	}
+	return nil, barred, cmp.Or(away, refused)
 }
 
 // openAge gives nil where no identity fits.
@@ -62,7 +103,7 @@ func (r *ring) openAge(ciphertext []byte) []byte {
 }
 
 // refusal says for whom it is encrypted, and why that is of no use here.
-func (r *ring) refusal(any []unit.WrappedKey) error {
+func (r *ring) refusal(any []unit.WrappedKey, barred error) error {
 	if r.why != nil {
 		return r.why
 	}
@@ -81,7 +122,14 @@ func (r *ring) refusal(any []unit.WrappedKey) error {
 	if !kinds[unit.KeyAge] {
 		hint = "only age keys are used here: add an age recipient to .sops.yaml and to the file: sops updatekeys"
 	}
-	return fleet.WithHint(fleet.NotFound("no key here is for it; it is encrypted for %s", strings.Join(named, ", ")), hint)
+	message := "no key here is for it; it is encrypted for " + strings.Join(named, ", ")
+	if barred != nil {
+		message += "; " + barred.Error()
+		if !kinds[unit.KeyAge] {
+			hint = fleet.Hint(barred)
+		}
+	}
+	return fleet.WithHint(fleet.NotFound("%s", message), hint)
 }
 
 // printable is a name that a stranger gave, as a message may hold it.

@@ -151,6 +151,10 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 	if s.keyQuestions > 0 {
 		o.Reads.Keys = q.Keys.Version()
 	}
+	if f := o.Failure; f != nil && f.Again && s.keysAway != nil {
+		s.err = &unit.KeysAway{Err: fleet.WithHint(errors.New(f.Message), f.Hint)}
+		return unit.Rendered{}, s.failure(q)
+	}
 	if f := o.Failure; f != nil && f.Again {
 		return unit.Rendered{}, &unit.ChartError{Message: f.Message, Hint: f.Hint}
 	}

@@ -36,6 +36,7 @@ type server struct {
 	err     error // why something could not be had
 
 	keyQuestions int
+	keysAway     error // why one could not be asked
 
 	charts     Charts
 	repository string // of the App's own chart
@@ -187,9 +188,12 @@ func (s *server) key(ctx context.Context, question []byte) ([]byte, error) {
 	if s.keyQuestions++; s.keyQuestions > maxKeyQuestions || len(question) > maxKeyQuestion {
 		return pipe.Refusal(pipe.StatusBudget), nil
 	}
+	s.fetching(true)
 	data, err := s.keys.Open(ctx, q.Any)
+	s.fetching(false)
 	if away, ok := errors.AsType[*unit.KeysAway](err); ok {
-		return s.failed(away), nil
+		s.keysAway = away
+		return pipe.Key{Message: away.Err.Error(), Hint: fleet.Hint(away), Away: true}.Encode(), nil
 	}
 	if err != nil {
 		return pipe.Key{Message: err.Error(), Hint: fleet.Hint(err)}.Encode(), nil

@@ -26,6 +26,7 @@ const (
 	Kubectl     Program = "kubectl"
 	Agent       Program = "capstan-agent"
 	Render      Program = "capstan-render" // the agent's worker: it must lie beside it
+	Keys        Program = "capstan-keys"   // asks key services for the agent, which it lies beside
 	Hub         Program = "capstan-hub"
 	CLI         Program = "capstan"
 	Kustomize   Program = "kustomize"
@@ -33,7 +34,7 @@ const (
 )
 
 // All lists every program that a demo or a scenario runs.
-var All = []Program{TestCluster, Kubectl, Agent, Render, Hub, CLI}
+var All = []Program{TestCluster, Kubectl, Agent, Render, Keys, Hub, CLI}
 
 type recipe struct {
 	dir     string // below the checkout
@@ -55,6 +56,8 @@ func (p Program) recipe() recipe {
 		return recipe{dir: ".", pkg: "./agent/cmd/capstan-agent", ldflags: "-s -w"}
 	case Render:
 		return recipe{dir: ".", pkg: "./agent/cmd/capstan-render", ldflags: "-s -w"}
+	case Keys:
+		return recipe{dir: ".", pkg: "./agent/cmd/capstan-keys", ldflags: "-s -w"}
 	case Hub:
 		return recipe{dir: ".", pkg: "./hub/cmd/capstan-hub", ldflags: "-s -w"}
 	case CLI:

@@ -44,13 +44,18 @@ func DecodeAskKey(b []byte) (AskKey, error) {
 type Key struct {
 	Data          []byte
 	Message, Hint string // of a refusal
+	Away          bool   // it is refused only now: the answer may be another one later
 }
 
 // Encode writes the frame's body.
 func (k Key) Encode() []byte {
 	var e encoder
 	if k.Message != "" {
-		e.uint(uint64(StatusRefused))
+		status := StatusRefused
+		if k.Away {
+			status = StatusAway
+		}
+		e.uint(uint64(status))
 		e.string(k.Message)
 		e.string(k.Hint)
 		return e.b
@@ -68,8 +73,8 @@ func DecodeKey(b []byte) (Key, Status, error) {
 	switch s {
 	case StatusOK:
 		k.Data = d.bytes()
-	case StatusRefused:
-		k.Message, k.Hint = d.string(), d.string()
+	case StatusRefused, StatusAway:
+		k.Message, k.Hint, k.Away = d.string(), d.string(), s == StatusAway
 	}
 	return k, s, d.done()
 }

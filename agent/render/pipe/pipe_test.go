@@ -44,7 +44,7 @@ func TestAKeysQuestionAndAnswerSurviveTheWay(t *testing.T) {
 	if got, err := pipe.DecodeAskKey(sampleKey().Encode()); err != nil || !reflect.DeepEqual(got, sampleKey()) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	for want, k := range map[pipe.Status]pipe.Key{pipe.StatusOK: {Data: []byte("k")}, pipe.StatusRefused: {Message: "m", Hint: "h"}} {
+	for want, k := range map[pipe.Status]pipe.Key{pipe.StatusOK: {Data: []byte("k")}, pipe.StatusRefused: {Message: "m", Hint: "h"}, pipe.StatusAway: {Message: "m", Hint: "h", Away: true}} {
 		if got, s, err := pipe.DecodeKey(k.Encode()); err != nil || s != want || !reflect.DeepEqual(got, k) {
 			t.Errorf("got %+v, %d, %v", got, s, err)
 		}

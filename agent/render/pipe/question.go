@@ -71,6 +71,7 @@ const (
 	StatusBudget          // all that this render asked for
 	StatusFailed          // the object can't be had: not the repository's fault
 	StatusRefused         // a key that is not for this app, or that is not there
+	StatusAway            // a key that can't be asked now: not the repository's fault
 )
 
 // Refusal is an answer without what was asked for.

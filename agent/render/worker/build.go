@@ -62,6 +62,9 @@ func build(tree unit.Tree, keys sops.Ask, network *noNetwork, fetch fetcher, j p
 	return o, nil
 }
 
+// Again tells whether it may go well without a change to anything that was read.
+func (f *failure) Again() bool { return f.again }
+
 // told is what leaves the worker. The words may hold names and values of the
 // repository: they are to command no terminal, and to begin no line of their own.
 func (f *failure) told() *pipe.Failure {

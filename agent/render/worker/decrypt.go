@@ -60,7 +60,7 @@ func decryptFailure(name string, err error) error {
 		return &failure{file: name, line: bad.Line, message: at(name, bad.Line) + ": can't be decrypted: " + bad.Error(), hint: hint}
 	}
 	if bad, ok := errors.AsType[*failure](err); ok {
-		return &failure{file: name, message: name + ": can't be decrypted: " + bad.message, hint: bad.hint}
+		return &failure{file: name, message: name + ": can't be decrypted: " + bad.message, hint: bad.hint, again: bad.again}
 	}
 	return err
 }

@@ -156,8 +156,8 @@ func (w *worker) key(wrapped []unit.WrappedKey) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case s == pipe.StatusRefused:
-		return nil, &failure{message: k.Message, hint: k.Hint}
+	case s == pipe.StatusRefused, s == pipe.StatusAway:
+		return nil, &failure{message: k.Message, hint: k.Hint, again: k.Away}
 	case s == pipe.StatusBudget:
 		return nil, errKeyBudget
 	case s != pipe.StatusOK:

@@ -3,6 +3,7 @@ package sops
 import (
 	"crypto/sha512"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,7 +48,8 @@ type Plain struct {
 	Values  []string // that were encrypted
 }
 
-// Ask has a data key, or a share of it, decrypted with any one of the keys.
+// Ask has a data key, or a share of it, decrypted with any one of the keys. An
+// error whose Again() is true may go away by itself.
 type Ask func(any []unit.WrappedKey) ([]byte, error)
 
 // Decrypt decrypts the file's values and checks that none was changed since it
@@ -107,7 +109,7 @@ func (m *metadata) dataKey(ask Ask) ([]byte, error) {
 		need = len(m.groups)
 	}
 	var shares [][]byte
-	var missing []error
+	var missing []error // a group's key that is away does not matter where others are enough
 	for _, group := range m.groups {
 		if len(shares) == need {
 			break
@@ -120,13 +122,24 @@ func (m *metadata) dataKey(ask Ask) ([]byte, error) {
 		shares = append(shares, share)
 	}
 	if len(shares) < need {
-		return nil, missing[0]
+		return nil, toTell(missing)
 	}
 	key, err := shamir.Combine(shares)
 	if err != nil || len(key) != keySize {
 		return nil, &Error{Message: "the shares of its key groups make no data key"}
 	}
 	return key, nil
+}
+
+// toTell is one error of several: one that may go away by itself, if there is any.
+func toTell(all []error) error {
+	for _, err := range all {
+		var passing interface{ Again() bool }
+		if errors.As(err, &passing) && passing.Again() {
+			return err
+		}
+	}
+	return all[0]
 }
 
 // Recipients names the keys that the file was encrypted for.
