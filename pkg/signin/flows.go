@@ -76,7 +76,7 @@ func (p *Provider) Loopback(ctx context.Context, open func(address string) error
 		if server.Shutdown(end) != nil {
 			_ = server.Close() // nothing of it is wanted any more
 		}
-		<-served
+		_ = <-served
 	}()
 	if err := open(address); err != nil {
 		return Tokens{}, err
