@@ -183,27 +183,12 @@ func TestFilesComeFromAMirrorToo(t *testing.T) {
 			update()
 			return m.url
 		},
-		"a bundle, as a whole": func(t *testing.T, s *gitServer) string {
-			t.Helper()
-			dir := t.TempDir()
-			run(t, s.bare, "bundle", "create", "-q", filepath.Join(dir, "1.bundle"), "main")
-			return "bundle://" + dir
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newLargeServer(t, 3)
 			r := s.open(source.Blobless, withMirrors(mirror(t, s)))
-			now := time.Now()
-			r.SetFilesClock(func() time.Time { return now })
 			at := fetch(t, r)
 			s.fail(http.StatusServiceUnavailable)
-			if strings.Contains(name, "whole") {
-				if err := tryRead(t, at, "apps/app001/README.md"); err == nil {
-					t.Error("a file came from where none are given")
-				}
-				fetch(t, r)
-				now = now.Add(time.Minute)
-			}
 			readApp(t, at, 1)
 		})
 	}

@@ -68,15 +68,18 @@ func (p *Provider) Loopback(ctx context.Context, open func(address string) error
 	}
 	back := make(chan callback, 1)
 	server := &http.Server{Handler: receiver(attempt, back), ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(l) // it ends when it is shut down
+	}()
 	defer func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // the page of thanks is sent
 		defer cancel()
 		if server.Shutdown(end) != nil {
 			_ = server.Close() // nothing of it is wanted any more
 		}
-		_ = <-served
+		<-served
 	}()
 	if err := open(address); err != nil {
 		return Tokens{}, err
