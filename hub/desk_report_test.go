@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/capstan-gitops/capstan/hub/store"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
 )
@@ -91,6 +92,22 @@ func TestARestartKeepsLabelsAndStatuses(t *testing.T) {
 	}
 	if ack := o.beat(t, "dev", 1); ack.Revision != 1 || ack.Epoch != 1 {
 		t.Errorf("got %+v", ack)
+	}
+}
+
+func TestAgentsOfALargeFleetBeatLessOften(t *testing.T) {
+	for i, want := range map[int]time.Duration{1: 0, 3500: 0, 3600: 20 * time.Second, 7100: 30 * time.Second} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			o := newOffice(t)
+			for n := range i {
+				if _, err := o.store.Bucket(store.Clusters).Put(t.Context(), fmt.Sprintf("c%d", n), []byte(`{"key":"k"}`), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if ack := o.open(t).beat(t, "c0", 1); ack.Every != want {
+				t.Errorf("asked for a heartbeat every %s, want %s", ack.Every, want)
+			}
+		})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func (s *session) beat(ctx context.Context) error {
 	pause := firstPause
 	for {
-		wait := s.cfg.HeartbeatEvery
+		wait := s.interval() // as the hub is told
 		var err error
 		if s.nc.IsConnected() { // else a kick will come
 			err = s.heartbeat(ctx)
@@ -46,6 +46,10 @@ func (s *session) beat(ctx context.Context) error {
 	}
 }
 
+// interval is the time between heartbeats: the hub of a large fleet asks for
+// more than is set here.
+func (s *session) interval() time.Duration { return max(s.cfg.HeartbeatEvery, s.asked) }
+
 const (
 	// mostRaises bounds what one heartbeat makes the agent write down: a hub
 	// that names a higher epoch each time must not keep it busy.
@@ -60,7 +64,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 	for range mostRaises {
 		line, k := s.line.Load(), s.state()
 		report := s.spoke.Report()
-		report.Interval = s.cfg.HeartbeatEvery
+		report.Interval = s.interval()
 		s.mu.Lock()
 		report.AgentKey = s.pub
 		s.mu.Unlock()
@@ -92,7 +96,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 // heard acts on a heartbeat's answer.
 func (s *session) heard(ctx context.Context, ack wire.HeartbeatAck, line int64) {
 	k := s.state()
-	s.issuer = ack.Issuer
+	s.issuer, s.asked = ack.Issuer, ack.Every
 	if ack.Instance != k.Instance {
 		s.cfg.Log.WarnContext(ctx, "another hub instance answers: its intent is not taken", "accepted", k.Instance, "answers", ack.Instance,
 			"hint", "to accept it, join the cluster anew: capstan join "+s.cfg.Cluster)

@@ -151,6 +151,8 @@ type fakeHub struct {
 	reports  []string
 	resent   int
 	sources  []fleet.SourceStatus // of the last heartbeat
+	interval time.Duration        // the same
+	every    time.Duration        // what the hub asks for
 	beats    int
 
 	mute       bool // nothing is answered
@@ -267,12 +269,12 @@ func (h *fakeHub) serve(m *nats.Msg) {
 			h.t.Errorf("heartbeat %+v: %v", hb, err)
 		}
 		h.beats++
-		h.sources = hb.Cluster.Sources
+		h.sources, h.interval = hb.Cluster.Sources, hb.Cluster.Interval
 		signer, err := h.key.PublicKey()
 		if err != nil {
 			h.t.Error(err)
 		}
-		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch, Issuer: signer}
+		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch, Issuer: signer, Every: h.every}
 		if hb.Epoch > h.epoch {
 			h.epoch, h.lastSeq = hb.Epoch, 0
 		}

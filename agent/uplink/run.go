@@ -94,9 +94,10 @@ type session struct {
 	// takes none of an epoch it has not heard of.
 	line, greeted atomic.Int64
 	hung          hangup
-	said          bool   // the hub has answered a heartbeat of this epoch; beat's own
-	seq           uint64 // of the last report; post's own
-	issuer        string // that signs the hub's credentials; beat's own
+	said          bool          // the hub has answered a heartbeat of this epoch; beat's own
+	seq           uint64        // of the last report; post's own
+	issuer        string        // that signs the hub's credentials; beat's own
+	asked         time.Duration // between heartbeats, by the hub; beat's own
 
 	intents chan fleet.Intent // the latest that was pushed
 	fetch   chan struct{}     // asks for the intent to be fetched

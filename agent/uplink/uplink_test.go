@@ -28,6 +28,16 @@ func TestANewAgentEnrolsAndReports(t *testing.T) {
 	}
 }
 
+func TestAnAgentBeatsLessOftenWhereTheHubAsks(t *testing.T) {
+	h := newHub(t)
+	run(t, h.token("j1"), newSpoke(), &vault{})
+	h.is("it beats as it is set", func() bool { return h.interval == 30*time.Millisecond })
+	h.set(func() { h.every = 40 * time.Millisecond })
+	h.is("it beats as asked, and says so", func() bool { return h.interval == 40*time.Millisecond })
+	h.set(func() { h.every = time.Millisecond })
+	h.is("it beats no more often than it is set", func() bool { return h.interval == 30*time.Millisecond })
+}
+
 func TestAStatusThatChangesWhileAllAreCollectedWins(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(status("web", "old")), &vault{}
 	u := open(t, h.token("j1"), s, v)

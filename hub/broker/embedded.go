@@ -33,15 +33,18 @@ func (b *Broker) options() (*server.Options, error) {
 		MaxPingsOut:           2,
 		AuthTimeout:           20,
 		MaxPayload:            1 << 20,
-		MaxControlLine:        1024,
-		JetStream:             true,
-		StoreDir:              filepath.Join(b.cfg.Dir, "jetstream"),
-		JetStreamMaxStore:     maxStore,
-		JetStreamMaxMemory:    maxMemory,
-		SyncInterval:          syncEvery,
-		TrustedOperators:      []*jwt.OperatorClaims{b.claims.operator},
-		AccountResolver:       b.resolver,
-		SystemAccount:         b.claims.sys.Subject,
+		// It keeps what it knew of those that went, ten thousand by default, which
+		// nobody asks it for.
+		MaxClosedClients:   100,
+		MaxControlLine:     1024,
+		JetStream:          true,
+		StoreDir:           filepath.Join(b.cfg.Dir, "jetstream"),
+		JetStreamMaxStore:  maxStore,
+		JetStreamMaxMemory: maxMemory,
+		SyncInterval:       syncEvery,
+		TrustedOperators:   []*jwt.OperatorClaims{b.claims.operator},
+		AccountResolver:    b.resolver,
+		SystemAccount:      b.claims.sys.Subject,
 	}
 	if b.identity, err = openIdentity(b.cfg, b.instance); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -22,7 +23,8 @@ type known struct {
 }
 
 func knownOf(s fleet.AppStatus) known {
-	return known{applied: applied{s.Revision, s.Digest}, drift: driftOf(s)}
+	// Ten thousand clusters run the same: one copy of it is kept.
+	return known{applied: applied{unique.Make(s.Revision).Value(), unique.Make(s.Digest).Value()}, drift: driftOf(s)}
 }
 
 func driftOf(s fleet.AppStatus) string {

@@ -92,6 +92,9 @@ func (l *ledger) trim(cluster string, in *fleet.Intent) {
 		in.Syncs = slices.Delete(in.Syncs, 0, n)
 	}
 	in.Approvals = slices.DeleteFunc(in.Approvals, func(a fleet.SignedApproval) bool { return expired(a, now) })
+	if len(in.Rejected) == 0 {
+		return
+	}
 	waiting := l.waiting(cluster)
 	in.Rejected = slices.DeleteFunc(in.Rejected, func(r fleet.Rejection) bool {
 		_, waits := waiting[r.Plan]

@@ -18,7 +18,7 @@ const (
 )
 
 // seenEvery is how often a heartbeat that says nothing new is written down.
-const seenEvery = time.Minute
+const seenEvery = 5 * time.Minute
 
 // Enrol takes note of the key that a join token's holder has shown to own, and
 // returns the cluster it is for. The same key may try again, because an answer
@@ -138,13 +138,34 @@ func (p *Spokes) Heartbeat(ctx context.Context, cluster string, hb wire.Heartbea
 		}
 	}
 	err = afresh(ctx, again, func() error {
-		ack = wire.HeartbeatAck{Instance: p.cfg.Instance, Revision: s.intent.Revision, Epoch: s.rec.Epoch}
+		ack = wire.HeartbeatAck{Instance: p.cfg.Instance, Revision: s.intent.Revision, Epoch: s.rec.Epoch, Every: p.pace()}
 		if hb.Epoch < s.rec.Epoch {
 			return nil // of a process that has been followed by another
 		}
 		return p.heard(ctx, s, hb)
 	})
 	return ack, err
+}
+
+// The hub has agents beat less often where there are many, in whole steps, so
+// that a fleet that grows does not tell each of them something new every time.
+const (
+	beatsPerSecond = 350
+	paceStep       = 10 * time.Second
+	mostPace       = time.Minute
+)
+
+// pace is how much time the hub wants between an agent's heartbeats; 0: it has
+// no wish.
+func (l *ledger) pace() time.Duration {
+	l.mu.Lock()
+	n := len(l.spokes)
+	l.mu.Unlock()
+	every := time.Duration(n) * time.Second / beatsPerSecond
+	if every <= paceStep {
+		return 0
+	}
+	return min((every+paceStep-1)/paceStep*paceStep, mostPace)
 }
 
 // heard takes note of a heartbeat, and writes down what is new in it.

@@ -369,10 +369,24 @@ func readableSource(s fleet.SourceStatus) fleet.SourceStatus {
 }
 
 func plain[T ~string](s T) T {
+	if ordinary(string(s)) {
+		return s
+	}
 	return T(strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
 			return -1
 		}
 		return r
 	}, string(s)))
+}
+
+// ordinary tells whether there is nothing in a text to take out, as is so of
+// almost all: to look at every rune costs more than the rest of a report.
+func ordinary(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\n' && c != '\t' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
 }

@@ -144,11 +144,20 @@ type HeartbeatAck struct {
 	// Issuer is the public key that signs credentials now: an agent whose own was
 	// signed by another renews it. Empty: nothing is to be done.
 	Issuer string `json:"issuer,omitempty"`
+	// Every is how much time the hub wants between heartbeats, at least: the
+	// larger the fleet, the more. In nanoseconds; 0: as the agent likes.
+	Every time.Duration `json:"every,omitempty"`
 }
 
-func (HeartbeatAck) Kind() Kind      { return "heartbeat-ack" }
-func (HeartbeatAck) Limit() int      { return smallLimit }
-func (HeartbeatAck) Validate() error { return nil }
+func (HeartbeatAck) Kind() Kind { return "heartbeat-ack" }
+func (HeartbeatAck) Limit() int { return smallLimit }
+
+func (a HeartbeatAck) Validate() error {
+	if a.Every < 0 || a.Every > MaxInterval {
+		return fleet.Invalid("a heartbeat every %s is not between 0 and %s", a.Every, MaxInterval)
+	}
+	return nil
+}
 
 // IntentGet asks for the cluster's intent.
 type IntentGet struct{}

@@ -140,6 +140,14 @@ func TestUnknownFieldsOfANewerReleaseArePassedOver(t *testing.T) {
 	}
 }
 
+func TestAPaceThatIsNoneIsRefused(t *testing.T) {
+	for _, every := range []time.Duration{-1, wire.MaxInterval + 1} {
+		if _, err := wire.Encode(wire.HeartbeatAck{Every: every}); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("%d: %v", every, err)
+		}
+	}
+}
+
 func TestReportsAreChecked(t *testing.T) {
 	ok := fleet.AppStatus{Namespace: "shop", App: "web", Sync: fleet.Synced, Health: fleet.Healthy}
 	alter := func(f func(*fleet.AppStatus)) *fleet.AppStatus { s := ok; f(&s); return &s }

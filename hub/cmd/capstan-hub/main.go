@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -76,9 +75,10 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 			if cfg.Log, err = newLog(cmd.ErrOrStderr(), level, form); err != nil {
 				return err
 			}
-			cfg.Started = func(a hub.Addresses) { greet(cmd, a) }
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(50) // measured: half the heap, no slower
+			tend := tendMemory(cmd.Context(), os.Getenv)
+			cfg.Started = func(a hub.Addresses) {
+				greet(cmd, a)
+				tend()
 			}
 			return hub.Run(cmd.Context(), cfg)
 		},

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	// gcReading is the garbage, in percent of what lives, that is let be while the
+	// state is read: collecting more often is a good part of a start's time.
+	gcReading = 200
+	// gcServing is the same afterwards. Measured: half the heap of Go's own 100, no
+	// slower.
+	gcServing = 50
+
+	// memoryLooks is the time between looks at what is needed.
+	memoryLooks = time.Second
+	// collectEvery is how often it may be collected, about, to stay below the limit.
+	collectEvery = 4 * time.Second
+	leastRoom    = 32 << 20
+)
+
+// tendMemory keeps the process near what it needs, until ctx ends; what it
+// returns is to be called when the hub has started. When ten thousand agents
+// come at once, each connection's stacks grow to what the handshake takes, and
+// without this they would stay so until as much garbage again had come. Whoever
+// sets GOGC or GOMEMLIMIT has it as they say.
+func tendMemory(ctx context.Context, env func(string) string) (started func()) {
+	if env("GOGC") != "" || env("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	debug.SetGCPercent(gcReading)
+	return func() {
+		debug.SetGCPercent(gcServing)
+		go keepNear(ctx)
+	}
+}
+
+func keepNear(ctx context.Context) {
+	t := time.NewTicker(memoryLooks)
+	defer t.Stop()
+	before := readMemory()
+	need, pace := before.need(), uint64(0)
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		now := readMemory()
+		if now.collections != before.collections {
+			// Only then are stacks made smaller: what they have grown to meanwhile is
+			// not what is needed, and takes of the room.
+			need = now.need()
+		}
+		pace = max(now.allocated-before.allocated, pace*3/4) // up at once, down slowly
+		debug.SetMemoryLimit(memoryLimit(need, pace))
+		before = now
+	}
+}
+
+// memory is what the runtime says of itself, in bytes.
+type memory struct {
+	live      uint64 // of the heap, when it was last collected
+	fixed     uint64 // taken from the system for all but the heap: stacks above all
+	allocated uint64 // ever
+
+	collections uint64 // ever
+}
+
+func (m memory) need() uint64 { return m.live + m.fixed }
+
+func readMemory() memory {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"},
+	}
+	metrics.Read(samples)
+	of := func(i int) uint64 { return samples[i].Value.Uint64() }
+	return memory{live: of(0), allocated: of(1), fixed: of(2) - min(of(2), of(3)+of(4)+of(5)), collections: of(6)}
+}
+
+// memoryLimit leaves room for what is allocated between two collections at a pace, in
+// bytes a look: an eighth of what is needed at least, since each collection costs
+// in proportion to it, and half of it at most.
+func memoryLimit(need, pace uint64) int64 {
+	room := pace * uint64(collectEvery/memoryLooks)
+	room = max(need/8, min(room, need/2))
+	return int64(need + max(room, leastRoom))
+}
