@@ -18,6 +18,7 @@ import (
 
 	"github.com/fluxcd/pkg/ssa"
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -69,6 +70,7 @@ type Applied struct {
 	Object      unit.Object
 	UID         string
 	Fingerprint string
+	Foreign     bool // it was there before, and was left as it is
 }
 
 // Apply sends the objects in stages: CRDs and namespaces, then what is
@@ -100,19 +102,53 @@ func (c *Client) applyStage(ctx context.Context, app fleet.AppName, objects []un
 	g.SetLimit(parallel)
 	for _, o := range objects {
 		g.Go(func() error {
-			live, err := c.patch(ctx, app, o, false)
+			a, err := c.applyOne(ctx, app, o)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs = append(errs, explainOf(o, err))
 				return nil
 			}
-			done = append(done, Applied{Object: o, UID: string(live.GetUID()), Fingerprint: inventory.Fingerprint(c.key, live.Object)})
+			done = append(done, a)
 			return nil
 		})
 	}
 	_ = g.Wait() // the errors are in errs
 	return done, joinSorted(errs)
+}
+
+func (c *Client) applyOne(ctx context.Context, app fleet.AppName, o unit.Object) (Applied, error) {
+	if o.Asks.IfAbsent {
+		live, err := c.find(ctx, o.Ref)
+		if err != nil {
+			return Applied{}, err
+		}
+		if live != nil {
+			return c.appliedAs(o, live, !appliedFor(live, app)), nil
+		}
+	}
+	live, err := c.patch(ctx, app, o, false)
+	if err != nil {
+		return Applied{}, err
+	}
+	return c.appliedAs(o, live, false), nil
+}
+
+func (c *Client) appliedAs(o unit.Object, live *unstructured.Unstructured, foreign bool) Applied {
+	return Applied{Object: o, UID: string(live.GetUID()), Fingerprint: inventory.Fingerprint(c.key, live.Object), Foreign: foreign}
+}
+
+// find is the live object, nil if it is not there.
+func (c *Client) find(ctx context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
+	r, err := c.resource(ref)
+	if err != nil {
+		return nil, err
+	}
+	live, err := r.Get(ctx, ref.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // it is not there
+	}
+	return live, err
 }
 
 // patch sends one server-side apply. Fields others hold are taken over: what
@@ -126,7 +162,7 @@ func (c *Client) patch(ctx context.Context, app fleet.AppName, o unit.Object, dr
 	if err != nil {
 		return nil, err
 	}
-	force := true
+	force := !o.Asks.IfAbsent // what somebody else makes in the same moment is theirs
 	opts := metav1.PatchOptions{FieldManager: inventory.FieldManager, Force: &force, FieldValidation: metav1.FieldValidationStrict}
 	if dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
@@ -137,6 +173,14 @@ func (c *Client) patch(ctx context.Context, app fleet.AppName, o unit.Object, dr
 // marked adds the labels by which the agent's watches find its objects, after
 // normalising what the API server would store otherwise than it was written.
 func marked(app fleet.AppName, o unit.Object) ([]byte, error) {
+	u, err := sendable(app, o)
+	if err != nil {
+		return nil, err
+	}
+	return u.MarshalJSON()
+}
+
+func sendable(app fleet.AppName, o unit.Object) (*unstructured.Unstructured, error) {
 	u, err := decode(o)
 	if err != nil {
 		return nil, err
@@ -159,7 +203,7 @@ func marked(app fleet.AppName, o unit.Object) ([]byte, error) {
 	if err := unstructured.SetNestedMap(u.Object, labels, "metadata", "labels"); err != nil {
 		return nil, err
 	}
-	return u.MarshalJSON()
+	return u, nil
 }
 
 func decode(o unit.Object) (*unstructured.Unstructured, error) {
@@ -235,7 +279,7 @@ func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, liv
 	if err != nil {
 		return Applied{}, explainOf(o, err)
 	}
-	return Applied{Object: o, UID: string(now.GetUID()), Fingerprint: inventory.Fingerprint(c.key, now.Object)}, nil
+	return c.appliedAs(o, now, false), nil
 }
 
 func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstructured.Unstructured) error {

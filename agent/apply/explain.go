@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -67,7 +68,7 @@ func explain(ref fleet.ObjectRef, err error) error {
 	case apierrors.IsForbidden(err):
 		return fleet.WithHint(e, "the agent's ServiceAccount, or a quota or policy, does not allow it: see docs/rbac.md")
 	case isImmutable(err):
-		return fleet.WithHint(e, "the field can't be changed on an existing object: give the object a new name, or delete it by hand and let the agent create it anew")
+		return fleet.WithHint(e, fmt.Sprintf("the field can't be changed on an existing object: give the object a new name; or annotate it with %s: \"true\" in Git, and an object that this app applied is deleted and created anew", inventory.ForceAnnotation))
 	case apierrors.IsConflict(err):
 		return fleet.WithHint(e, fmt.Sprintf("another manager than %q holds a field", inventory.FieldManager))
 	}
@@ -84,12 +85,21 @@ func explainOf(o unit.Object, err error) error {
 }
 
 // isImmutable tells a field that can't change from one that is merely wrong:
-// the API server calls both invalid.
+// the API server calls both invalid. What it quotes of the object says nothing.
 func isImmutable(err error) bool {
-	text := err.Error()
-	return apierrors.IsInvalid(err) && (strings.Contains(text, "field is immutable") ||
-		strings.Contains(text, "updates to") && strings.Contains(text, "are forbidden"))
+	if !apierrors.IsInvalid(err) {
+		return false
+	}
+	text := quoted.ReplaceAllString(err.Error(), "")
+	for _, words := range []string{"immutable", "may not change once set", "cannot change roleRef", "may not change fields other than"} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return strings.Contains(text, "updates to") && strings.Contains(text, "are forbidden")
 }
+
+var quoted = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 
 func isMissingNamespace(err error, ref fleet.ObjectRef) bool {
 	var status apierrors.APIStatus

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -28,9 +29,13 @@ func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Del
 	)
 	g.SetLimit(parallel)
 	brings := bringsNamespaces(d.Apply)
+	again := map[fleet.ObjectRef]bool{}
+	for _, it := range d.Recreate {
+		again[versionless(it.Ref)] = true
+	}
 	for _, o := range d.Apply {
 		g.Go(func() error {
-			ch, err := c.preview(ctx, app, o, brings, maskKey)
+			ch, err := c.previewAs(ctx, again[versionless(o.Ref)], app, o, brings, maskKey)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -48,8 +53,32 @@ func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Del
 	for _, it := range d.Prune {
 		changes = append(changes, fleet.Change{Object: it.Ref, Action: fleet.Prune})
 	}
+	for _, it := range d.Keep {
+		changes = append(changes, fleet.Change{Object: it.Ref, Action: fleet.Keep, Note: "leaves the app, and stays on the cluster"})
+	}
 	slices.SortFunc(changes, func(a, b fleet.Change) int { return a.Object.Compare(b.Object) })
 	return changes, joinSorted(errs)
+}
+
+// previewAs is preview for an object that may have to be recreated.
+func (c *Client) previewAs(ctx context.Context, recreated bool, app fleet.AppName, o unit.Object, brings map[string]bool, maskKey []byte) (fleet.Change, error) {
+	if !recreated {
+		return c.preview(ctx, app, o, brings, maskKey)
+	}
+	live, err := c.Get(ctx, o.Ref)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return c.preview(ctx, app, o, brings, maskKey) // it went meanwhile
+	}
+	if err != nil {
+		return fleet.Change{}, err
+	}
+	wanted, err := sendable(app, o)
+	if err != nil {
+		return fleet.Change{}, err
+	}
+	ch := plan.Recreation(o, live.Object, wanted.Object, maskKey)
+	ch.Note = lost(o.Ref)
+	return ch, nil
 }
 
 func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, brings map[string]bool, maskKey []byte) (fleet.Change, error) {
@@ -72,6 +101,8 @@ func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, 
 		return plan.Diff(o, nil, nil, maskKey), nil
 	case err != nil:
 		return fleet.Change{}, err
+	case o.Asks.IfAbsent:
+		return fleet.Change{Object: o.Ref, Action: fleet.Unchanged}, nil
 	}
 	becomes, err := c.patch(ctx, app, o, true)
 	if err != nil {
@@ -102,6 +133,11 @@ func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Ob
 	brings := bringsNamespaces(objects)
 	for _, o := range objects {
 		g.Go(func() error {
+			if o.Asks.IfAbsent {
+				if _, err := c.Get(ctx, o.Ref); err == nil {
+					return nil
+				}
+			}
 			_, err := c.patch(ctx, app, o, true)
 			if err == nil || meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && brings[o.Ref.Namespace] {
 				return nil

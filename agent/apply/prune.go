@@ -74,7 +74,7 @@ func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Ite
 		if err != nil {
 			return err
 		}
-		if !appliedFor(live, app) {
+		if !appliedFor(live, app) || inventory.KeepsItself(live.GetAnnotations()) {
 			return nil
 		}
 		uid = live.GetUID()

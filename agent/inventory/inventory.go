@@ -32,6 +32,9 @@ type Item struct {
 	Hash        string          `json:"hash,omitempty"`        // of what was last applied
 	Fingerprint string          `json:"fingerprint,omitempty"` // of what the API server made of it
 	Yield       []string        `json:"yield,omitempty"`       // JSON pointers to fields that others changed and may keep
+	// Foreign: it was there before and asked to be applied only where it is not.
+	// It is neither changed nor pruned.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // HashOf identifies an object's wanted content.
@@ -46,7 +49,12 @@ type Delta struct {
 	Unchanged []unit.Object
 	Prune     []Item        // owned and no longer wanted
 	New       []unit.Object // the part of Apply the inventory does not know
+	Keep      []Item        // owned, no longer wanted, and staying all the same
+	Recreate  []Item        // to be deleted before they can be applied
 }
+
+// IsNothing tells a delta that leaves everything as it is.
+func (d Delta) IsNothing() bool { return len(d.Apply)+len(d.Prune)+len(d.Keep) == 0 }
 
 // Compare sets what is wanted against what is owned.
 func Compare(wanted []unit.Object, owned []Item) Delta {
@@ -60,11 +68,13 @@ func Compare(wanted []unit.Object, owned []Item) Delta {
 		it, known := byRef[key]
 		delete(byRef, key)
 		switch {
-		case known && it.Hash == HashOf(o) && it.UID != "":
+		case known && it.UID != "" && (it.Hash == HashOf(o) || o.Asks.IfAbsent):
 			d.Unchanged = append(d.Unchanged, o)
 		case known:
+			o.Asks.Adopt = it.UID == "" || it.Foreign
 			d.Apply = append(d.Apply, o)
 		default:
+			o.Asks.Adopt = true
 			d.Apply = append(d.Apply, o)
 			d.New = append(d.New, o)
 		}
@@ -136,7 +146,7 @@ func (g Guard) Check(prune []Item, wanted, owned int) string {
 	if n == 0 {
 		return ""
 	}
-	if reason := Precious(prune); reason != "" {
+	if reason := Precious(prune, "pruned"); reason != "" {
 		return reason
 	}
 	switch {
@@ -151,12 +161,12 @@ func (g Guard) Check(prune []Item, wanted, owned int) string {
 }
 
 // Precious says which of the objects take others, or data, with them when they
-// are pruned; "" where none does.
-func Precious(prune []Item) string {
-	for _, it := range prune {
+// are gone; "" where none does. fate is what becomes of them, as "pruned".
+func Precious(items []Item, fate string) string {
+	for _, it := range items {
 		switch gk := it.Ref.Group + "/" + it.Ref.Kind; gk {
 		case "/Namespace", "/PersistentVolumeClaim", "apiextensions.k8s.io/CustomResourceDefinition":
-			return fmt.Sprintf("%s would be pruned, and all it holds with it", it.Ref)
+			return fmt.Sprintf("%s would be %s, and all it holds would go with it", it.Ref, fate)
 		}
 	}
 	return ""

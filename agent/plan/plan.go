@@ -149,6 +149,43 @@ func Diff(o unit.Object, live, becomes map[string]any, key []byte) fleet.Change 
 	return c
 }
 
+// Recreation compares a live object with the one that takes its place: only the
+// fields that are wanted count, because the others are the API server's to fill in.
+func Recreation(o unit.Object, live, wanted map[string]any, key []byte) fleet.Change {
+	c := Diff(o, onlyOf(live, wanted).(map[string]any), wanted, key)
+	c.Action = fleet.Recreate
+	return c
+}
+
+// onlyOf leaves of a value what another one has too.
+func onlyOf(live, wanted any) any {
+	switch want := wanted.(type) {
+	case map[string]any:
+		got, ok := live.(map[string]any)
+		if !ok {
+			return live
+		}
+		out := map[string]any{}
+		for k := range want {
+			if v, there := got[k]; there {
+				out[k] = onlyOf(v, want[k])
+			}
+		}
+		return out
+	case []any:
+		got, ok := live.([]any)
+		if !ok || len(got) != len(want) {
+			return live
+		}
+		out := make([]any, len(got))
+		for i := range got {
+			out[i] = onlyOf(got[i], want[i])
+		}
+		return out
+	}
+	return live
+}
+
 func isSecretPath(path string) bool {
 	for _, f := range secretFields {
 		if path == "/"+f || len(path) > len(f)+1 && path[:len(f)+2] == "/"+f+"/" {

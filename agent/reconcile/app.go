@@ -168,7 +168,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	return e.carry(ctx, v, change{
 		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects,
 		revision: v.snapshot.Revision(), repoURL: v.snapshot.RepoURL,
-		prune: v.want.app.Spec.Sync.PruneEnabled(), waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
+		prune: v.want.app.Spec.Sync.PruneEnabled(), force: v.want.app.Spec.Sync.Force, waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
 }
 
@@ -293,8 +293,11 @@ func directoryOf(s v1alpha1.AppSource) *unit.Directory {
 // approve, and which clusters are meant, do not: they move no digest. Nor does
 // which files of the path are taken: the objects are in the digest.
 func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
+	sync := map[string]any{"prune": s.Sync.PruneEnabled(), "selfHeal": s.Sync.SelfHealEnabled()}
+	if s.Sync.Force {
+		sync["force"] = true
+	}
 	return fleet.Canonical(map[string]any{
-		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace,
-		"sync": map[string]any{"prune": s.Sync.PruneEnabled(), "selfHeal": s.Sync.SelfHealEnabled()},
+		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace, "sync": sync,
 	})
 }

@@ -30,6 +30,7 @@ type change struct {
 	revision  fleet.Revision
 	repoURL   string
 	prune     bool
+	force     bool
 	demands   []gate.Demand
 
 	waveWithin time.Duration // how long a wave may take
@@ -45,6 +46,11 @@ type change struct {
 // each step before the next depends on it: what may come to exist before it is
 // applied, what is gone after it was pruned.
 func (e *Engine) carry(ctx context.Context, v view, c change) error {
+	asking, err := inventory.Asking(c.objects, c.force)
+	if err != nil {
+		return e.applyFailed(v.name, err)
+	}
+	c.objects = asking
 	doc, err := plan.Document(c.effective, c.repoURL, c.objects, e.cfg.MaskKey)
 	if err != nil {
 		return err
@@ -55,17 +61,20 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 	}
 	kept := v.kept
 	mine := itemsWithout(kept.Items, c.others)
-	delta := inventory.Compare(inventory.Yielding(c.objects, mine), mine)
+	delta, err := e.weigh(ctx, kept, c, mine)
+	if err != nil {
+		return e.failedOr(v.name, err)
+	}
 	extra := 0
 	if !c.prune {
 		extra, delta.Prune = len(delta.Prune), nil
 	}
-	if digest == kept.Digest && len(delta.Apply)+len(delta.Prune) == 0 {
+	if digest == kept.Digest && delta.IsNothing() {
 		return e.sameContent(ctx, v, c, extra)
 	}
-	guard := e.cfg.Guard.Check(delta.Prune, len(c.objects), len(mine))
 	pass, err := e.pass(ctx, &kept, proposal{
-		action: fleet.ActionApply, to: digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands, guard: guard,
+		action: fleet.ActionApply, to: digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands,
+		guard: e.guarded(delta, len(c.objects), len(mine)),
 	})
 	if err != nil {
 		return e.failedOr(v.name, err)
@@ -85,7 +94,7 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 			return e.failedOr(name, err)
 		}
 	}
-	if len(delta.New) > 0 || pass.granted {
+	if len(delta.New) > 0 || pass.granted && !c.resumed {
 		kept.Items = inventory.Extend(kept.Items, delta.New)
 		if err := e.save(ctx, kept); err != nil {
 			return err
@@ -95,8 +104,8 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 		return e.failedOr(name, err)
 	}
 	done, waits, err := e.inWaves(ctx, &kept, c, delta)
-	if err == nil && waits != "" {
-		return e.stop(ctx, kept, c, done, waits)
+	if err == nil && waits != nil {
+		return e.stop(ctx, kept, c, done, *waits)
 	}
 	if err == nil && len(delta.Prune) > 0 {
 		var gone []inventory.Item
@@ -107,6 +116,7 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	if err != nil {
 		return e.failedOr(name, errors.Join(err, keepApplied(&kept, done), e.save(ctx, kept)))
 	}
+	kept.Items = itemsWithout(kept.Items, delta.Keep)
 	summary := summarize(delta)
 	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = digest, c.revision, c.path, c.spec, c.reads
 	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
@@ -158,7 +168,7 @@ func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Del
 	if kept.Digest == fleet.NoDigest || len(d.Apply) == 0 || len(d.Apply)+len(d.Prune) == 1 {
 		return nil
 	}
-	return e.parts.Cluster.Check(ctx, kept.Name, d.Apply)
+	return e.parts.Cluster.Check(ctx, kept.Name, without(d.Apply, d.Recreate))
 }
 
 func (e *Engine) watchKinds(ctx context.Context, objects []unit.Object) error {
@@ -282,7 +292,7 @@ func confirm(items []inventory.Item, applied []apply.Applied) []inventory.Item {
 	}
 	for _, r := range applied {
 		if i, ok := at[versionless(r.Object.Ref)]; ok {
-			it := inventory.Item{Ref: r.Object.Ref, UID: r.UID, Hash: inventory.HashOf(r.Object), Fingerprint: r.Fingerprint}
+			it := inventory.Item{Ref: r.Object.Ref, UID: r.UID, Hash: inventory.HashOf(r.Object), Fingerprint: r.Fingerprint, Foreign: r.Foreign}
 			if it.UID == out[i].UID {
 				it.Yield = out[i].Yield
 			}
@@ -304,5 +314,6 @@ func itemsWithout(items, without []inventory.Item) []inventory.Item {
 }
 
 func summarize(d inventory.Delta) fleet.Summary {
-	return fleet.Summary{Create: len(d.New), Update: len(d.Apply) - len(d.New), Prune: len(d.Prune), Unchanged: len(d.Unchanged)}
+	n := len(d.Recreate)
+	return fleet.Summary{Create: len(d.New), Update: len(d.Apply) - len(d.New) - n, Prune: len(d.Prune), Unchanged: len(d.Unchanged) + len(d.Keep), Recreate: n}
 }

@@ -68,6 +68,8 @@ type Cluster interface {
 	Check(ctx context.Context, app fleet.AppName, objects []unit.Object) error
 	Apply(ctx context.Context, app fleet.AppName, objects []unit.Object) ([]apply.Applied, error)
 	Preview(ctx context.Context, app fleet.AppName, d inventory.Delta, maskKey []byte) ([]fleet.Change, error)
+	Refused(ctx context.Context, app fleet.AppName, objects []unit.Object, owned []inventory.Item) ([]inventory.Item, error)
+	Clear(ctx context.Context, items []inventory.Item) ([]apply.Leaving, error)
 	Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error)
 	Get(ctx context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error)
 	Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (apply.Applied, error)

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,12 +32,14 @@ type cluster struct {
 	away      map[string]bool // names of objects that can't be applied just now
 	watched   map[string]bool // kinds
 	unwell    map[string]bool // names of objects that do not work yet
+	held      map[string]bool // names of objects that finalizers hold
 	onPreview func()
 }
 
 type live struct {
 	uid, content string
 	app          fleet.AppName
+	ending       bool // it is being deleted
 }
 
 func key(r fleet.ObjectRef) fleet.ObjectRef { r.Version = ""; return r }
@@ -92,6 +95,9 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 	for _, o := range objects {
 		c.sent++
 		rerr := refused(o)
+		if c.frozen(o) {
+			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("data.frozen: field is immutable")}
+		}
 		if c.away[o.Ref.Name] {
 			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server is busy")}
 		}
@@ -100,6 +106,10 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 			continue
 		}
 		now, ok := c.objects[key(o.Ref)]
+		if o.Asks.IfAbsent && ok {
+			done = append(done, apply.Applied{Object: o, UID: now.uid, Fingerprint: now.content, Foreign: now.app != app})
+			continue
+		}
 		if !ok {
 			c.uids++
 			now.uid = fmt.Sprint("uid-", c.uids)
@@ -111,13 +121,63 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 	return done, err
 }
 
+// frozen tells a change of data.frozen, which can't be.
+func (c *cluster) frozen(o unit.Object) bool {
+	now, ok := c.objects[key(o.Ref)]
+	return ok && !o.Asks.IfAbsent && frozenOf(now.content) != frozenOf(string(o.JSON))
+}
+
+func frozenOf(content string) string {
+	var m struct{ Data struct{ Frozen string } }
+	_ = json.Unmarshal([]byte(content), &m) // "" then
+	return m.Data.Frozen
+}
+
+func (c *cluster) Refused(_ context.Context, _ fleet.AppName, objects []unit.Object, owned []inventory.Item) (out []inventory.Item, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range objects {
+		mine := slices.ContainsFunc(owned, func(it inventory.Item) bool { return it.Ref.Same(o.Ref) })
+		now := c.objects[key(o.Ref)]
+		if o.Asks.Recreate && mine && (now.ending || c.frozen(o)) {
+			out = append(out, inventory.Item{Ref: o.Ref, UID: now.uid})
+		}
+	}
+	return out, nil
+}
+
+func (c *cluster) Clear(_ context.Context, items []inventory.Item) (still []apply.Leaving, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, it := range items {
+		now, ok := c.objects[key(it.Ref)]
+		switch {
+		case !ok || now.uid != it.UID:
+		case c.held[it.Ref.Name]:
+			now.ending = true
+			c.objects[key(it.Ref)] = now
+			still = append(still, apply.Leaving{Ref: it.Ref, Finalizers: []string{"example.com/hold"}})
+		default:
+			delete(c.objects, key(it.Ref))
+		}
+	}
+	return still, nil
+}
+
 func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta, _ []byte) ([]fleet.Change, error) {
 	if c.onPreview != nil {
 		c.onPreview()
 	}
 	var out []fleet.Change
 	for _, o := range d.Apply {
-		out = append(out, fleet.Change{Object: o.Ref, Action: fleet.Create})
+		action := fleet.Create
+		if slices.ContainsFunc(d.Recreate, func(it inventory.Item) bool { return it.Ref.Same(o.Ref) }) {
+			action = fleet.Recreate
+		}
+		out = append(out, fleet.Change{Object: o.Ref, Action: action})
+	}
+	for _, it := range d.Keep {
+		out = append(out, fleet.Change{Object: it.Ref, Action: fleet.Keep})
 	}
 	for _, it := range d.Prune {
 		out = append(out, fleet.Change{Object: it.Ref, Action: fleet.Prune})
@@ -218,4 +278,17 @@ func (c *cluster) content(ref fleet.ObjectRef) string {
 
 func isClusterWide(kind string) bool {
 	return kind == "Namespace" || kind == "CustomResourceDefinition" || strings.HasPrefix(kind, "Cluster")
+}
+
+func (c *cluster) uid(ref fleet.ObjectRef) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.objects[key(ref)].uid
+}
+
+// hold has the deletion of an object wait.
+func (c *cluster) hold(name string, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held[name] = on
 }

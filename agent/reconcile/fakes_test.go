@@ -273,7 +273,7 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}},
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, held: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root",

@@ -85,6 +85,9 @@ func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.
 		e.noDrift(name, it.Ref)
 		return nil
 	}
+	if it.Foreign {
+		return nil
+	}
 	live, err := e.parts.Cluster.Get(ctx, it.Ref)
 	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 		return err
@@ -109,9 +112,9 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 	if live != nil && live.GetDeletionTimestamp() != nil {
 		return nil // it is on its way out; its end is another event
 	}
-	if live != nil && len(found.Fields) == 0 && isApp(it.Ref) {
+	if live != nil && (object.Asks.IfAbsent || len(found.Fields) == 0 && isApp(it.Ref)) {
 		it.UID, it.Fingerprint = string(live.GetUID()), e.parts.Cluster.Fingerprint(live)
-		return e.refingerprint(ctx, name, it) // an annotation, to confirm
+		return e.refingerprint(ctx, name, it) // it may be as it is, or it is an annotation, to confirm
 	}
 	if live != nil && len(found.Fields) == 0 && found.Manager == "" {
 		// All is as Git has it, but another manager may hold a field instead of
@@ -212,7 +215,11 @@ func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (unit.Object, 
 	if i < 0 {
 		return unit.Object{}, false, false, nil
 	}
-	return objects[i], selfHeal, true, nil
+	object := objects[i]
+	if object.Asks, err = inventory.AsksOf(object, false); err != nil {
+		return unit.Object{}, false, false, err
+	}
+	return object, selfHeal && !object.Asks.Unhealed, true, nil
 }
 
 // refingerprint notes what an object of ours looks like now.

@@ -27,13 +27,21 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	if spec != nil && !spec.Sync.PruneEnabled() {
 		leaving = nil // they stay, as the App asked, and nobody looks after them
 	}
+	applied, err := kept.Applied()
+	if err != nil {
+		return false, err
+	}
+	leaving, staying, err := inventory.Staying(leaving, applied)
+	if err != nil {
+		return false, e.failedOr(kept.Name, err)
+	}
 	var asked *v1alpha1.App
 	if spec != nil {
 		asked = &v1alpha1.App{Spec: *spec}
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
 		action: fleet.ActionRemove, to: fleet.NoDigest, revision: e.headRevision(),
-		delta: inventory.Delta{Prune: leaving}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(leaving),
+		delta: inventory.Delta{Prune: leaving, Keep: staying}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(leaving, "pruned"),
 	})
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)

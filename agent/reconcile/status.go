@@ -124,7 +124,7 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 	case a.pause != nil:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, a.pause.reason, a.pause.message
 		if a.pause.tooLong() {
-			s.Reason, s.Message = waveTimedOut, fmt.Sprintf("for more than %s: %s", a.pause.within, a.pause.message)
+			s.Reason, s.Message = a.pause.late(), fmt.Sprintf("for more than %s: %s", a.pause.within, a.pause.message)
 		}
 	case name == e.root && e.content != nil && e.content.misnamed != nil:
 		s.Sync, s.Reason = fleet.SyncUnknown, "InvalidSpec"
@@ -151,8 +151,8 @@ func (e *Engine) health(a *app) (fleet.Health, string) {
 	}
 	worst, why := fleet.Healthy, ""
 	for _, it := range a.kept.Items {
-		if isApp(it.Ref) {
-			continue // each App tells its own
+		if isApp(it.Ref) || it.Foreign {
+			continue // each App tells its own; what is not ours is not watched
 		}
 		h, message := fleet.Progressing, "was not seen yet"
 		if sight, ok := e.parts.Eyes.See(it.Ref); ok {
@@ -309,7 +309,7 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 // Reconciling while that may still come by itself, Stalled when it needs a hand.
 func conditions(s fleet.AppStatus) []metav1.Condition {
 	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy
-	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Health == fleet.Degraded
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Health == fleet.Degraded
 	moving := !ready && !stalled && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition

@@ -20,6 +20,7 @@ type pause struct {
 	message string
 	since   time.Time
 	within  time.Duration // after which it takes too long; 0: never
+	look    time.Duration // when to look again, whether a watch saw something or not; 0: no need
 }
 
 const (
@@ -31,24 +32,30 @@ const (
 // tooLong tells a pause that wants a person's look.
 func (p pause) tooLong() bool { return p.within > 0 && time.Since(p.since) >= p.within }
 
+// late is the reason of one that takes too long.
+func (p pause) late() string {
+	if p.reason == recreating {
+		return recreateTimedOut
+	}
+	return waveTimedOut
+}
+
 // inWaves applies what differs, wave by wave. It stops before a wave while an
 // object of an earlier one is not well, and says which. What was applied is
 // noted in kept.
-func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta inventory.Delta) (done []unit.Object, waits string, err error) {
+func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta inventory.Delta) (done []unit.Object, waits *pause, err error) {
 	waves, err := order.Waves(c.objects)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	differs := make(map[fleet.ObjectRef]unit.Object, len(delta.Apply))
 	for _, o := range delta.Apply {
 		differs[versionless(o.Ref)] = o
 	}
 	for i, wave := range waves {
-		var send []unit.Object
-		for _, o := range wave.Objects {
-			if o, ok := differs[versionless(o.Ref)]; ok {
-				send = append(send, o)
-			}
+		send, ends, err := e.clearAway(ctx, kept, differing(wave.Objects, differs), delta)
+		if err != nil {
+			return done, nil, err
 		}
 		if len(send) > 0 {
 			applied, err := e.parts.Cluster.Apply(ctx, kept.Name, send)
@@ -60,17 +67,21 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 				err = e.watchKinds(ctx, wave.Objects) // those whose CRD came with them
 			}
 			if err != nil {
-				return done, "", err
+				return done, nil, err
 			}
+		}
+		if ends != "" {
+			return done, &pause{reason: recreating, message: ends, within: c.waveWithin, look: recreateLook}, nil
 		}
 		if i == len(waves)-1 {
 			break
 		}
 		if why := e.unwell(*kept, wave.Objects); why != "" {
-			return done, fmt.Sprintf("wave %d comes after wave %d, in which %s", waves[i+1].Number, wave.Number, why), nil
+			message := fmt.Sprintf("wave %d comes after wave %d, in which %s", waves[i+1].Number, wave.Number, why)
+			return done, &pause{reason: waitsForWave, message: message, within: c.waveWithin}, nil
 		}
 	}
-	return done, "", nil
+	return done, nil, nil
 }
 
 // unwell names the first object that what comes later has to wait for. What is
@@ -90,6 +101,7 @@ func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
 		_, drifted := drift[versionless(o.Ref)]
 		e.mu.Unlock()
 		switch {
+		case it.Foreign:
 		case !seen || sight.UID != it.UID || sight.Fingerprint != it.Fingerprint && !drifted:
 			return fmt.Sprintf("%s was not seen yet", o.Ref)
 		case sight.Health != fleet.Healthy && sight.Health != fleet.Suspended:
@@ -101,7 +113,7 @@ func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
 
 // stop notes that a change waits between two waves, and what of it runs: what is
 // healed meanwhile is what was applied last.
-func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit.Object, message string) error {
+func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit.Object, why pause) error {
 	if len(done) > 0 || !kept.Halfway {
 		kept.Halfway = true
 		if err := keepApplied(&kept, done); err != nil {
@@ -112,7 +124,7 @@ func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit
 		}
 	}
 	c.resumed = true
-	e.pauseFor(kept.Name, pause{reason: waitsForWave, message: message, within: c.waveWithin}, &outcome{spec: string(c.spec), reads: c.reads, stopped: &c})
+	e.pauseFor(kept.Name, why, &outcome{spec: string(c.spec), reads: c.reads, stopped: &c})
 	return nil
 }
 
@@ -146,6 +158,9 @@ func (e *Engine) pauseFor(name fleet.AppName, p pause, last *outcome) {
 	a.problem, a.waiting, a.pause = nil, "", &p
 	if last != nil {
 		a.last = last
+	}
+	if p.look > 0 {
+		e.work.AddAfter(name, p.look)
 	}
 	if left := p.within - time.Since(p.since); p.within > 0 && left > 0 {
 		e.work.AddAfter(name, left) // to say that it takes too long

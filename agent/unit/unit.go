@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -147,9 +148,33 @@ type Object struct {
 	JSON json.RawMessage // canonical (fleet.Canonical)
 	// Yield are JSON pointers to what of it is left to others, and not sent.
 	Yield []string `json:"-"`
+	// Asks is what it, or its app, asks for.
+	Asks Asks `json:"-"`
 	// Masked is where values stand that came out of encrypted files: JSON pointers,
 	// with * for every item of a list. They are told to nobody in clear.
 	Masked []string `json:",omitempty"`
+}
+
+// Asks is what is asked for one object, besides being as Git has it.
+type Asks struct {
+	Recreate bool // deleted and created anew where a change of it is refused as immutable
+	Stay     bool // left running when it leaves the app
+	Unhealed bool // what others change of it is reported, and not undone
+	IfAbsent bool // created where it is not there, and never changed after
+	Adopt    bool // not known to be ours: what the tool before us held of it is taken over
+}
+
+func (a Asks) String() string {
+	var out []string
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{{a.Recreate, "recreate"}, {a.Stay, "stay"}, {a.Unhealed, "unhealed"}, {a.IfAbsent, "if absent"}, {a.Adopt, "adopt"}} {
+		if f.on {
+			out = append(out, f.name)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // Rendered is what a path gave.

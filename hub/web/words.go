@@ -52,7 +52,7 @@ func changeMark(a fleet.ChangeAction) mark {
 		return mark{string(a), "plus", "good"}
 	case fleet.Update:
 		return mark{string(a), "differs", "warn"}
-	case fleet.Prune:
+	case fleet.Prune, fleet.Recreate:
 		return mark{string(a), "minus", "bad"}
 	}
 	return mark{string(a), "check", "mute"}

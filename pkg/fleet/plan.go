@@ -51,6 +51,10 @@ const (
 	Update    ChangeAction = "update"
 	Prune     ChangeAction = "prune"
 	Unchanged ChangeAction = "unchanged"
+	// Recreate: deleted and created anew, because the change is refused otherwise.
+	Recreate ChangeAction = "recreate"
+	// Keep: it leaves the app and stays on the cluster, as it asked.
+	Keep ChangeAction = "keep"
 )
 
 // Change is what a plan does to one object.
@@ -61,6 +65,8 @@ type Change struct {
 	// Unchecked: the API server could not be asked yet (its namespace or CRD is
 	// part of the same plan).
 	Unchecked bool `json:"unchecked,omitempty"`
+	// Note says what else the change does, as what is lost by it. Empty: nothing.
+	Note string `json:"note,omitempty"`
 }
 
 // FieldDiff is one field's difference. From and To are JSON; empty means
@@ -107,6 +113,7 @@ type Summary struct {
 	Update    int `json:"update"`
 	Prune     int `json:"prune"`
 	Unchanged int `json:"unchanged"`
+	Recreate  int `json:"recreate,omitempty"`
 }
 
 // Summarize counts changes.
@@ -120,8 +127,10 @@ func Summarize(changes []Change) Summary {
 			s.Update++
 		case Prune:
 			s.Prune++
-		case Unchanged:
+		case Unchanged, Keep:
 			s.Unchanged++
+		case Recreate:
+			s.Recreate++
 		}
 	}
 	return s

@@ -96,5 +96,5 @@ func (s *shell) waitingTable() table[waitingPlan] {
 
 // summary is short: +2 ~1 -0.
 func summary(s fleet.Summary) string {
-	return fmt.Sprintf("+%d ~%d -%d", s.Create, s.Update, s.Prune)
+	return fmt.Sprintf("+%d ~%d -%d", s.Create+s.Recreate, s.Update, s.Prune+s.Recreate)
 }

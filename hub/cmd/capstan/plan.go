@@ -68,10 +68,8 @@ func (s *shell) showPlan(p trustedPlan) error {
 	if p.Reason != "" {
 		s.printf("  %s\n", oneLine(p.Reason))
 	}
-	unchanged := 0
 	for _, c := range p.Changes {
 		if c.Action == fleet.Unchanged {
-			unchanged++
 			continue
 		}
 		s.printf("\n")
@@ -80,7 +78,11 @@ func (s *shell) showPlan(p trustedPlan) error {
 		}
 	}
 	sum := fleet.Summarize(p.Changes)
-	s.printf("\n%d to create, %d to update, %d to prune, %d unchanged\n", sum.Create, sum.Update, sum.Prune, unchanged)
+	s.printf("\n%d to create, %d to update, %d to prune, ", sum.Create, sum.Update, sum.Prune)
+	if sum.Recreate > 0 {
+		s.printf("%d to recreate, ", sum.Recreate)
+	}
+	s.printf("%d unchanged\n", sum.Unchanged)
 	return nil
 }
 
@@ -95,8 +97,13 @@ func (s *shell) showChange(p trustedPlan, c fleet.Change) error {
 		return s.showWanted(p, c)
 	case fleet.Prune:
 		s.printf("%s\n", s.paint(red, "--- prune "+name))
+	case fleet.Recreate:
+		s.printf("%s\n", s.paint(red, "-+- recreate "+name))
 	default:
 		s.printf("%s\n", s.paint(yellow, fmt.Sprintf("~~~ %s %s", c.Action, name)))
+	}
+	if c.Note != "" {
+		s.printf("  %s\n", oneLine(c.Note))
 	}
 	for _, f := range c.Fields {
 		if err := s.showField(f); err != nil {

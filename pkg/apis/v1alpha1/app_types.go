@@ -348,6 +348,13 @@ type AppSync struct {
 	// +default=true
 	SelfHeal *bool `json:"selfHeal,omitempty"`
 
+	// Force deletes an object and creates it anew where the API server refuses a
+	// change of it as immutable. An object says so for itself by the annotation
+	// capstan.dev/force. A Namespace, a CustomResourceDefinition and a
+	// PersistentVolumeClaim need a person's confirmation besides.
+	// +optional
+	Force bool `json:"force,omitempty"`
+
 	// WaveTimeout is how long the objects of a wave may take to become healthy
 	// before the app reads Stalled. It goes on waiting then. Absent: 10m.
 	// +optional
