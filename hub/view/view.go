@@ -33,6 +33,7 @@ const defaultInterval = 10 * time.Second
 type View struct {
 	clusters map[string]*cluster
 	order    []string // the clusters' names, sorted; nil: to be made anew
+	labelled index
 }
 
 // cluster keeps, beside what it was told, what every question needs of it: a
@@ -50,7 +51,7 @@ type cluster struct {
 }
 
 // New returns the view of an empty fleet.
-func New() *View { return &View{clusters: make(map[string]*cluster)} }
+func New() *View { return &View{clusters: make(map[string]*cluster), labelled: make(index)} }
 
 func (v *View) cluster(name string) *cluster {
 	c := v.clusters[name]
@@ -66,6 +67,9 @@ func (v *View) Enrolled(name string) { v.cluster(name) }
 
 // Removed forgets a cluster and its apps.
 func (v *View) Removed(name string) {
+	if c := v.clusters[name]; c != nil {
+		v.labelled.move(name, c.labels, nil)
+	}
 	delete(v.clusters, name)
 	v.order = nil
 }
@@ -83,7 +87,7 @@ func (v *View) Heard(name string, r fleet.ClusterReport, at time.Time) {
 	same := maps.Equal(r.Declared, c.report.Declared) && slices.Equal(r.Assignable, c.report.Assignable)
 	c.report, c.seen = r, at
 	if !same {
-		c.labels = c.effective()
+		v.relabel(name, c)
 	}
 }
 
@@ -99,7 +103,13 @@ func (v *View) Lost(name string, at time.Time) {
 func (v *View) Assigned(name string, set map[string]string) {
 	c := v.cluster(name)
 	c.assigned = maps.Clone(set)
-	c.labels = c.effective()
+	v.relabel(name, c)
+}
+
+func (v *View) relabel(name string, c *cluster) {
+	now := c.effective()
+	v.labelled.move(name, c.labels, now)
+	c.labels = now
 }
 
 // Origins notes who set a cluster's labels, and when.
@@ -160,7 +170,7 @@ func (v *View) Clusters(f fleet.ClusterFilter, now time.Time) ([]fleet.Cluster, 
 		return nil, err
 	}
 	out := []fleet.Cluster{}
-	for _, name := range v.names(f.Names) {
+	for _, name := range v.among(f.Names, match) {
 		if c := v.clusters[name]; match.Matches(labels.Set(c.labels)) {
 			out = append(out, c.at(name, now))
 		}
@@ -178,7 +188,7 @@ func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 		return nil, err
 	}
 	out := []fleet.AppStatus{}
-	for _, name := range v.names(f.Clusters) {
+	for _, name := range v.among(f.Clusters, match) {
 		c := v.clusters[name]
 		if !match.Matches(labels.Set(c.labels)) {
 			continue
@@ -206,6 +216,17 @@ func (v *View) Stale(now time.Time) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// among are the clusters that may match, in order: of want, or where that is
+// empty of all.
+func (v *View) among(want []string, match labels.Selector) []string {
+	if len(want) == 0 {
+		if few, ok := v.labelled.candidates(match); ok {
+			return few
+		}
+	}
+	return v.names(want)
 }
 
 // names are the known ones among want, or all, in order.
