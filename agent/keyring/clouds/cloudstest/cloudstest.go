@@ -144,7 +144,7 @@ const (
 )
 
 // Secrets are all of these.
-var Secrets = []string{AWSSession, VaultToken, GCPToken}
+var Secrets = []string{AWSSession, VaultToken, GCPToken, azureToken}
 
 // AWS starts an AWS KMS and an AWS STS, and sets the environment for clients.
 func AWS(t testing.TB) *Service {
