@@ -10,13 +10,11 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
-	"github.com/fluxcd/pkg/ssa"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -128,6 +126,9 @@ func (c *Client) applyOne(ctx context.Context, app fleet.AppName, o unit.Object)
 		}
 	}
 	live, err := c.patch(ctx, app, o, false)
+	if err == nil {
+		live, err = c.adopt(ctx, app, o, live)
+	}
 	if err != nil {
 		return Applied{}, err
 	}
@@ -271,7 +272,7 @@ func isCRD(r fleet.ObjectRef) bool {
 // holds are taken over first, so that what they added goes as well.
 func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (Applied, error) {
 	if live != nil {
-		if err := c.takeOver(ctx, o.Ref, live); err != nil {
+		if err := c.takeOver(ctx, o.Ref, live, inventory.IsPerson); err != nil {
 			return Applied{}, explainOf(o, err)
 		}
 	}
@@ -280,29 +281,6 @@ func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, liv
 		return Applied{}, explainOf(o, err)
 	}
 	return c.appliedAs(o, now, false), nil
-}
-
-func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstructured.Unstructured) error {
-	var people []ssa.FieldManager
-	for _, m := range live.GetManagedFields() {
-		if inventory.IsPerson(m.Manager) {
-			people = append(people, ssa.FieldManager{Name: m.Manager, ExactMatch: true, OperationType: m.Operation})
-		}
-	}
-	patch, err := ssa.PatchReplaceFieldsManagers(live, people, inventory.FieldManager)
-	if err != nil || len(patch) == 0 {
-		return err
-	}
-	body, err := json.Marshal(patch)
-	if err != nil {
-		return err
-	}
-	r, err := c.resource(ref)
-	if err != nil {
-		return err
-	}
-	_, err = r.Patch(ctx, ref.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: inventory.FieldManager})
-	return err
 }
 
 // Get reads one live object. The error is fleet.ErrNotFound where it is not there.

@@ -108,7 +108,9 @@ func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, 
 	if err != nil {
 		return fleet.Change{}, err
 	}
-	return plan.Diff(o, live.Object, becomes.Object, maskKey), nil
+	ch := plan.Diff(o, live.Object, becomes.Object, maskKey)
+	noteAdoption(&ch, o, live)
+	return ch, nil
 }
 
 func bringsNamespaces(objects []unit.Object) map[string]bool {

@@ -69,8 +69,11 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	if !ok {
 		return nil
 	}
+	e.resume(name)
 	var err error
 	switch {
+	case v.known && v.want != nil && v.doubt == nil && v.want.app.Spec.Suspend:
+		e.suspend(name)
 	case !v.known, v.held, v.early:
 		// Keep what runs as it was applied.
 	case v.want == nil && v.doubt == nil && !v.read:

@@ -90,7 +90,9 @@ type app struct {
 	retry   bool   // a person asked for another try
 	keys    string // version of the keys it was last looked at with; "": it has none
 	pause   *pause
-	looked  look
+	// suspended: it was so when it was last looked at.
+	suspended bool
+	looked    look
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time
 	last      *outcome // of the last render, if it is not what is applied

@@ -16,26 +16,6 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// healing counts how often an object had to be put back, so that a fight with
-// another controller slows down instead of looping.
-type healing struct {
-	count int
-	last  time.Time
-}
-
-const (
-	patience = 5                // heals at once; after that they are spaced out
-	calm     = 10 * time.Minute // without a heal: the fight is over
-	longest  = 5 * time.Minute  // between two heals
-)
-
-func (h healing) next() time.Time {
-	if h.count < patience {
-		return time.Time{}
-	}
-	return h.last.Add(min(longest, time.Second<<min(h.count-patience, 16)))
-}
-
 // heal looks at the objects that were seen moving and puts back what is not as
 // it was applied. It needs neither Git nor the hub.
 func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
@@ -117,15 +97,38 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		return e.refingerprint(ctx, name, it) // it may be as it is, or it is an annotation, to confirm
 	}
 	if live != nil && len(found.Fields) == 0 && found.Manager == "" {
-		// All is as Git has it, but another manager may hold a field instead of
-		// us, and what it did next would not be seen: hold it again. No value changes.
-		done, err := e.parts.Cluster.Heal(ctx, name, object, nil)
-		if err != nil {
-			return err
-		}
-		it.UID, it.Fingerprint = done.UID, done.Fingerprint
-		return e.refingerprint(ctx, name, it)
+		return e.holdAgain(ctx, name, it, object)
 	}
+	return e.undo(ctx, name, it, undoing{object: object, live: live, found: found, selfHeal: selfHeal})
+}
+
+// holdAgain has fields ours again whose values are as Git has them: another
+// manager may hold one instead of us, and what it did next would not be seen. No
+// value changes.
+func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory.Item, object unit.Object) error {
+	if e.suspended(name) {
+		e.noDrift(name, it.Ref)
+		return nil // whose it is, is settled when the app goes on
+	}
+	done, err := e.parts.Cluster.Heal(ctx, name, object, nil)
+	if err != nil {
+		return err
+	}
+	it.UID, it.Fingerprint = done.UID, done.Fingerprint
+	return e.refingerprint(ctx, name, it)
+}
+
+// undoing is a drift, and what to put back.
+type undoing struct {
+	object   unit.Object
+	live     *unstructured.Unstructured
+	found    fleet.DriftSummary
+	selfHeal bool
+}
+
+// undo notes a drift, and puts the object back if that is for us and its time.
+func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item, u undoing) error {
+	found := u.found
 	e.mu.Lock()
 	a := e.apps[name]
 	if was, known := a.drift[versionless(it.Ref)]; known {
@@ -138,7 +141,7 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 	}
 	pause := h.next().Sub(e.parts.Now())
 	e.mu.Unlock()
-	if !selfHeal {
+	if !u.selfHeal {
 		return nil
 	}
 	if pause > 0 {
@@ -148,13 +151,17 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		e.work.AddAfter(name, pause)
 		return nil
 	}
-	done, err := e.parts.Cluster.Heal(ctx, name, object, live)
+	done, err := e.parts.Cluster.Heal(ctx, name, u.object, u.live)
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
-	a.heals[versionless(it.Ref)] = healing{count: h.count + 1, last: e.parts.Now()}
+	h = h.undone(found, e.parts.Now())
+	a.heals[versionless(it.Ref)] = h
 	e.mu.Unlock()
+	if h.isFight(h.last) {
+		e.work.AddAfter(name, calm+time.Second) // to say that it is over
+	}
 	e.noDrift(name, it.Ref)
 	e.parts.Record.Event(name, false, "Healed", describe(found))
 	it.UID, it.Fingerprint = done.UID, done.Fingerprint
@@ -202,7 +209,7 @@ func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (unit.Object, 
 	kept := e.apps[name].kept
 	selfHeal := true
 	if w, ok := e.world.wanted[name]; ok {
-		selfHeal = w.app.Spec.Sync.SelfHealEnabled()
+		selfHeal = w.app.Spec.Sync.SelfHealEnabled() && !w.app.Spec.Suspend
 	} else if s := keptSpec(kept); s != nil && name != e.root {
 		selfHeal = s.Sync.SelfHealEnabled()
 	}

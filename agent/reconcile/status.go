@@ -133,12 +133,24 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", "not applied yet"
 	case len(a.drift) > 0:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)
+		e.tellFight(a, &s)
 	case a.extra > 0:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
 	default:
 		s.Sync, s.Reason, s.Message = fleet.Synced, string(s.Health), sick
+		e.tellFight(a, &s)
+	}
+	if e.suspends(name) {
+		return asSuspended(s)
 	}
 	return s
+}
+
+// tellFight puts into a status that an object of the app is fought over.
+func (e *Engine) tellFight(a *app, s *fleet.AppStatus) {
+	if f := a.fight(e.parts.Now()); f != nil {
+		s.Reason, s.Message, s.Hint = fighting, f.describe(), fightHint
+	}
 }
 
 // health is the worst of the objects', with the reason of the first that is so.
@@ -308,9 +320,9 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 // conditions are kstatus': an app is Ready when it is as wanted and works,
 // Reconciling while that may still come by itself, Stalled when it needs a hand.
 func conditions(s fleet.AppStatus) []metav1.Condition {
-	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy
-	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Health == fleet.Degraded
-	moving := !ready && !stalled && s.Sync != fleet.Pending
+	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy && s.Reason != reasonSuspended && s.Reason != fighting
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
+	moving := !ready && !stalled && s.Reason != reasonSuspended && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition
 	set := func(kind string, on bool) {

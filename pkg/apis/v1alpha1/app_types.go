@@ -78,6 +78,12 @@ type AppSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	DependsOn []AppDependency `json:"dependsOn,omitempty"`
 
+	// Suspend leaves the app as it is: nothing is rendered, applied, pruned or
+	// healed. Drift is reported still. Taking it away goes on. An App that is
+	// taken out of Git is removed, whether it is suspended or not.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
 	// IgnoreDifferences names fields that are left to others: once somebody else
 	// has changed such a field, it is neither drift nor put back, and later changes
 	// from Git leave it out. What an autoscaler sets as replicas, and the CA bundles

@@ -1,0 +1,58 @@
+package reconcile
+
+import (
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+const reasonSuspended = "Suspended"
+
+// suspended tells an app that is left as it is.
+func (e *Engine) suspended(name fleet.AppName) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.suspends(name)
+}
+
+// suspends is suspended, called with e.mu held.
+func (e *Engine) suspends(name fleet.AppName) bool {
+	w, ok := e.world.wanted[name]
+	return ok && w.app.Spec.Suspend
+}
+
+// suspend stops what an app was about to do. What waits, waits on.
+func (e *Engine) suspend(name fleet.AppName) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if !a.suspended {
+		e.parts.Record.Event(name, false, reasonSuspended, "nothing is rendered, applied, pruned or healed until spec.suspend is taken away")
+	}
+	a.problem, a.waiting, a.pause, a.suspended = nil, "", nil, true
+}
+
+// resume has all objects of an app looked at that was suspended: what was
+// changed meanwhile was not undone.
+func (e *Engine) resume(name fleet.AppName) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil || !a.suspended || e.suspends(name) {
+		return
+	}
+	a.suspended = false
+	for _, it := range a.kept.Items {
+		a.look[versionless(it.Ref)] = true
+	}
+	e.parts.Record.Event(name, false, "Resumed", "the app goes on")
+}
+
+// asSuspended puts into a status that the app is suspended. What is known of it
+// stays.
+func asSuspended(s fleet.AppStatus) fleet.AppStatus {
+	s.Reason, s.Hint = reasonSuspended, ""
+	s.Message = "suspended: nothing is rendered, applied, pruned or healed"
+	if len(s.Drift) > 0 {
+		s.Message += "; " + describeDrift(s.Drift)
+	}
+	return s
+}
