@@ -92,7 +92,7 @@ func OpenKV(ctx context.Context, js jetstream.JetStream, replicas int) (*KV, err
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", name, unavailable(err))
 		}
-		s.buckets[name] = &kvBucket{name: name, js: js, kv: kv, stream: stream, refused: &s.refused}
+		s.buckets[name] = &kvBucket{name: name, js: js, kv: kv, stream: stream, replicated: replicas > 1, refused: &s.refused}
 	}
 	var err error
 	if s.log, err = s.openLog(ctx, jetstream.StreamConfig{Name: logStream, Replicas: replicas, MaxBytes: logMaxBytes, MaxAge: logMaxAge}); err != nil {
@@ -141,6 +141,8 @@ type kvBucket struct {
 	kv      jetstream.KeyValue
 	stream  jetstream.Stream
 	refused *atomic.Pointer[error]
+
+	replicated bool // by several servers
 }
 
 func (b *kvBucket) Get(ctx context.Context, key string) ([]byte, uint64, error) {
@@ -181,6 +183,9 @@ func (b *kvBucket) Put(ctx context.Context, key string, value []byte, version ui
 }
 
 func (b *kvBucket) All(ctx context.Context, each func(string, []byte, uint64) error) error {
+	if b.replicated {
+		return b.allOfLeader(ctx, each)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w, err := b.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
