@@ -210,6 +210,29 @@ func TestEverybodyMayWhatTheirRolesSay(t *testing.T) {
 	}
 }
 
+// A cluster on which somebody sees some apps says nothing of the others.
+func TestOnlyWhatMayBeSeenIsCounted(t *testing.T) {
+	dev, prod := fleet.AppCounts{Total: 1, Synced: 1}, fleet.AppCounts{Total: 1, Pending: 1}
+	for name, want := range map[string]map[string]fleet.AppCounts{
+		"root":       {"dev": dev, "prod": prod, "staging": {}},
+		"dev-viewer": {"dev": dev},
+		"team":       {"prod": prod},
+		"elsewhere":  {"prod": {}},
+	} {
+		for _, f := range []fleet.ClusterFilter{{}, {Selector: "env"}, {Names: []string{"prod", "dev"}}} {
+			clusters, err := guard(t).as(t, name).Clusters(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range clusters {
+				if c.Apps != want[c.Cluster] {
+					t.Errorf("%s, %+v: %s has %+v, want %+v", name, f, c.Cluster, c.Apps, want[c.Cluster])
+				}
+			}
+		}
+	}
+}
+
 func TestOnlyWhatMayBeSeenIsListed(t *testing.T) {
 	for name, want := range map[string]struct{ clusters, apps, changes string }{
 		"root":       {"dev prod staging", "dev prod", "1 2 3 4"},

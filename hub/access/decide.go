@@ -97,6 +97,11 @@ func (r Rights) Everywhere(a Action) bool {
 	return slices.ContainsFunc(r.grants, func(g grant) bool { return g.gives(a) && g.unlimited() })
 }
 
+// Whole tells whether an action is allowed on a cluster with every app there.
+func (r Rights) Whole(a Action, cluster Resource) bool {
+	return slices.ContainsFunc(r.grants, func(g grant) bool { return g.gives(a) && len(g.Apps) == 0 && g.covers(a, cluster) })
+}
+
 // Anywhere tells whether there may be something an action is allowed on.
 func (r Rights) Anywhere(a Action) bool {
 	return slices.ContainsFunc(r.grants, func(g grant) bool { return g.gives(a) })

@@ -80,7 +80,8 @@ func (g *Guard) seeing(ctx context.Context) (access.Rights, error) {
 	return r, err
 }
 
-// Clusters implements fleet.Hub.
+// Clusters implements fleet.Hub. Of a cluster that the one who asks sees for some
+// of its apps alone, those are counted, and repositories of others are left out.
 func (g *Guard) Clusters(ctx context.Context, f fleet.ClusterFilter) ([]fleet.Cluster, error) {
 	r, err := g.seeing(ctx)
 	if err != nil {
@@ -90,13 +91,50 @@ func (g *Guard) Clusters(ctx context.Context, f fleet.ClusterFilter) ([]fleet.Cl
 	if err != nil || r.Everywhere(access.See) {
 		return all, err
 	}
-	return slices.DeleteFunc(all, func(c fleet.Cluster) bool {
-		labels := c.Labels
-		if labels == nil {
-			labels = map[string]string{}
+	all = slices.DeleteFunc(all, func(c fleet.Cluster) bool { return !r.Decide(access.See, resource(c)).Allowed })
+	return all, g.narrow(ctx, r, f, all)
+}
+
+// resource is a cluster as rights are asked about it.
+func resource(c fleet.Cluster) access.Resource {
+	labels := c.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return access.Resource{Cluster: c.Cluster, Labels: labels}
+}
+
+// narrow takes out of clusters what tells of apps that may not be seen.
+func (g *Guard) narrow(ctx context.Context, r access.Rights, f fleet.ClusterFilter, clusters []fleet.Cluster) error {
+	some := map[string]*fleet.Cluster{}
+	for i := range clusters {
+		c := &clusters[i]
+		if r.Whole(access.See, resource(*c)) {
+			continue
 		}
-		return !r.Decide(access.See, access.Resource{Cluster: c.Cluster, Labels: labels}).Allowed
-	}), nil
+		some[c.Cluster] = c
+		c.Apps = fleet.AppCounts{}
+		c.Sources = c.Sources[:min(1, len(c.Sources))] // the agent's own
+	}
+	if len(some) == 0 {
+		return nil
+	}
+	apps, err := g.fleet.Apps(ctx, fleet.AppFilter{Selector: f.Selector, Clusters: f.Names})
+	if err != nil {
+		return err
+	}
+	for _, a := range apps {
+		c := some[a.Cluster]
+		if c == nil {
+			continue
+		}
+		on := resource(*c)
+		on.App = a.Name()
+		if r.Decide(access.See, on).Allowed {
+			c.Apps.Add(a)
+		}
+	}
+	return nil
 }
 
 // Apps implements fleet.Hub.

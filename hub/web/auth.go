@@ -30,8 +30,8 @@ func (s *site) who(r *http.Request) (fleet.Identity, error) {
 	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
 		return s.People.Authenticate(r.Context(), strings.TrimSpace(token))
 	}
-	if c, err := r.Cookie(cookieName); err == nil {
-		if se := s.Sessions.find(c.Value); se != nil {
+	if secret, ok := s.session(r); ok {
+		if se := s.Sessions.find(secret); se != nil {
 			id, err := s.holder(r.Context(), se)
 			if err != nil {
 				return fleet.Identity{}, err
@@ -40,6 +40,33 @@ func (s *site) who(r *http.Request) (fleet.Identity, error) {
 		}
 	}
 	return fleet.Identity{}, fleet.Forbidden("you are not logged in")
+}
+
+// session is what a browser shows as its session's secret, unless it bears a token.
+func (s *site) session(r *http.Request) (secret string, ok bool) {
+	c, err := r.Cookie(cookieName)
+	if err != nil || r.Header.Get("Authorization") != "" {
+		return "", false
+	}
+	return c.Value, true
+}
+
+const logoutPath = "/logout"
+
+// logout ends a session. A page elsewhere can't: the cookie is not sent along
+// with its request.
+func (s *site) logout(w http.ResponseWriter, r *http.Request) {
+	if secret, ok := s.session(r); ok {
+		s.Sessions.end(secret)
+	}
+	c := s.cookie(r, "")
+	c.MaxAge = -1
+	http.SetCookie(w, c)
+	var p logoutPage
+	if s.SignIn != nil {
+		p.SignIn = startPath
+	}
+	s.render(w, r, http.StatusOK, s.pages["logout"], p)
 }
 
 // login exchanges a one-time link for a session. It answers with a page that

@@ -11,7 +11,7 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet/fleettest"
 )
 
-var paths = []string{"/", "/clusters", "/clusters/dev", "/apps/default/guestbook", "/clusters/dev/default/guestbook", "/nothing"}
+var paths = []string{"/", "/events", "/clusters", "/clusters/dev", "/apps/default/guestbook", "/clusters/dev/default/guestbook", "/nothing"}
 
 func TestWhoMaySee(t *testing.T) {
 	s := serve(t, fleettest.NewHub(fleettest.Sample()))
@@ -63,6 +63,59 @@ func TestALinkLogsABrowserInOnce(t *testing.T) {
 	*s.clock = s.clock.Add(time.Second)
 	if res, _ := b.get(t, "/", ""); res.StatusCode != 401 {
 		t.Errorf("at its end: %s", res.Status)
+	}
+}
+
+func TestWhoLogsOutIsOut(t *testing.T) {
+	s := serve(t, fleettest.NewHub(fleettest.Sample()))
+	b, other := s.browser(t), s.browser(t)
+	for _, one := range []*site{b, other} {
+		link, err := s.sessions.Issue(person("jane"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one.get(t, link, "")
+	}
+	cookies := b.client.Jar.Cookies(b.request(t, "/", "").URL)
+	_, body := b.get(t, "/", "")
+	has(t, body, `<form method="post" action="/logout">`, "Log out")
+	if _, body := s.get(t, "/", "see"); strings.Contains(body, "Log out") {
+		t.Error("who bears a token has no session to end")
+	}
+	post := func(header, value string) *http.Response {
+		t.Helper()
+		req := b.request(t, "/logout", "")
+		req.Method = http.MethodPost
+		req.Header.Set(header, value)
+		res, err := b.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res
+	}
+	if res := post("Sec-Fetch-Site", "cross-site"); res.StatusCode != http.StatusForbidden {
+		t.Errorf("from elsewhere: %s", res.Status)
+	}
+	if res, _ := b.get(t, "/logout", ""); res.StatusCode == 200 {
+		t.Errorf("by a link: %s", res.Status)
+	}
+	if res, _ := b.get(t, "/", ""); res.StatusCode != 200 {
+		t.Errorf("before: %s", res.Status)
+	}
+	if res := post("Sec-Fetch-Site", "same-origin"); res.StatusCode != 200 || len(res.Cookies()) != 1 || res.Cookies()[0].MaxAge >= 0 {
+		t.Errorf("logout: %s, %v", res.Status, res.Cookies())
+	}
+	if res, _ := b.get(t, "/", ""); res.StatusCode != 401 {
+		t.Errorf("after: %s", res.Status)
+	}
+	// Not only the browser has forgotten it.
+	b.client.Jar.SetCookies(b.request(t, "/", "").URL, cookies)
+	if res, _ := b.get(t, "/", ""); res.StatusCode != 401 {
+		t.Errorf("the old cookie: %s", res.Status)
+	}
+	if res, _ := other.get(t, "/", ""); res.StatusCode != 200 {
+		t.Errorf("another browser: %s", res.Status)
 	}
 }
 

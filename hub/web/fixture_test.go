@@ -75,6 +75,9 @@ func serve(t *testing.T, hub fleet.Hub) *site {
 	return s
 }
 
+// atNow sets the site's clock to the time it is: what a test does has that.
+func (s *site) atNow() { *s.clock = time.Now() }
+
 func (s *site) request(t *testing.T, path, token string) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, http.NoBody)

@@ -67,6 +67,9 @@ func (s *site) follow(r *http.Request, st *stream, changes <-chan string, p *pag
 			return
 		}
 		pause.Reset(livePause)
+		if _, err := s.who(r); err != nil {
+			return // logged out meanwhile, for one; the browser asks again and is told
+		}
 		html, err := s.fragment(r, p, build)
 		if err != nil {
 			// What is shown is marked as old by the page itself when the stream ends;

@@ -42,6 +42,7 @@ func TestEveryPageRendersFromFixtures(t *testing.T) {
 		"/clusters/prod/default/none": {404, []string{"not on cluster"}},
 		"/apps/default/guestbook":     {200, []string{"App default/guestbook", "dev", "prod", "Pending"}},
 		"/apps/default/none":          {404, []string{"no cluster has app default/none"}},
+		"/events":                     {200, []string{"Nobody changed anything in the last 7 days."}},
 		"/nothing/here":               {404, []string{"there is no page /nothing/here"}},
 	} {
 		t.Run(path, func(t *testing.T) {

@@ -25,7 +25,7 @@ func (s *site) parse() (map[string]*page, error) {
 		return nil, fmt.Errorf("web: %w", err)
 	}
 	out := map[string]*page{}
-	for _, name := range []string{"fleet", "clusters", "cluster", "spread", "app", "login", "error"} {
+	for _, name := range []string{"fleet", "clusters", "cluster", "spread", "app", "events", "login", "logout", "error"} {
 		t, err := base.Clone()
 		if err == nil {
 			t, err = t.ParseFS(templates, "templates/"+name+".html")
@@ -41,8 +41,10 @@ func (s *site) parse() (map[string]*page, error) {
 // view is what a layout is given beside the page's own data.
 type view struct {
 	Actor string
-	Live  string // address of the stream; empty: the page does not change
-	Page  any
+	// Logout is where a session ends; empty: there is none.
+	Logout string
+	Live   string // address of the stream; empty: the page does not change
+	Page   any
 }
 
 // A page that is itself an answer to a bad question says so.
@@ -53,6 +55,9 @@ type liver interface{ liveURL() string }
 
 func (s *site) render(w http.ResponseWriter, r *http.Request, status int, p *page, data any) {
 	v := view{Actor: fleet.Actor(r.Context()), Page: data}
+	if _, ok := s.session(r); ok && v.Actor != "" {
+		v.Logout = logoutPath
+	}
 	if l, ok := data.(liver); ok {
 		v.Live = l.liveURL()
 	}
@@ -84,6 +89,11 @@ type errorPage struct {
 }
 
 type loginPage struct{}
+
+// logoutPage says that a session has ended.
+type logoutPage struct {
+	SignIn string // where to sign in; empty: there is no provider
+}
 
 func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.failAs(w, r, statusOf(err), err)

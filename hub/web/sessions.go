@@ -95,6 +95,13 @@ func (s *Sessions) find(secret string) *session {
 	return se
 }
 
+// end forgets a session, and what it knows of a provider.
+func (s *Sessions) end(secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, sha256.Sum256([]byte(secret)))
+}
+
 func (s *Sessions) put(in map[ticket]*session, most int, se *session) (string, error) {
 	if len(in) >= most {
 		for k, old := range in {

@@ -71,6 +71,7 @@ func New(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /static/", s.asset)
 	mux.HandleFunc("GET /login", s.login)
+	mux.Handle("POST "+logoutPath, http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.logout)))
 	if c.SignIn != nil {
 		mux.HandleFunc("GET "+startPath, s.start)
 		mux.HandleFunc("GET "+callbackPath, s.callback)
@@ -82,6 +83,7 @@ func New(c Config) (http.Handler, error) {
 		"/{$}":                                  {"fleet", s.fleet},
 		"/clusters":                             {"clusters", s.clusters},
 		"/clusters/{cluster}":                   {"cluster", s.cluster},
+		"/events":                               {"events", s.events},
 		"/apps/{namespace}/{app}":               {"spread", s.spread},
 		"/clusters/{cluster}/{namespace}/{app}": {"app", s.app},
 	} {

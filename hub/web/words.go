@@ -84,6 +84,7 @@ func (s *site) funcs() template.FuncMap {
 		"asset": s.assetURL, "ago": s.ago, "labels": sortedLabels,
 		"syncMark": syncMark, "healthMark": healthMark, "changeMark": changeMark,
 		"appURL": appURL, "clusterURL": clusterURL, "spreadURL": spreadURL,
+		"eventApp": eventApp, "eventsURL": func(cluster string) string { return withCluster("/events", cluster) },
 	}
 }
 

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -19,6 +20,26 @@ type Event struct {
 	Before  json.RawMessage `json:"before,omitempty"`
 	After   json.RawMessage `json:"after,omitempty"`
 	Detail  json.RawMessage `json:"detail,omitempty"`
+}
+
+// Text is short for people: what was there, and what came.
+func (e Event) Text() string {
+	before, after := revisionOf(e.Before), revisionOf(e.After)
+	switch {
+	case before != "" || after != "":
+		return cmp.Or(before, "nothing") + " -> " + cmp.Or(after, "nothing")
+	case len(e.Before) > 0 || len(e.After) > 0:
+		return cmp.Or(string(e.Before), "nothing") + " -> " + cmp.Or(string(e.After), "nothing")
+	}
+	return string(e.Detail)
+}
+
+func revisionOf(raw json.RawMessage) string {
+	var v struct{ Revision Revision }
+	if json.Unmarshal(raw, &v) != nil {
+		return ""
+	}
+	return v.Revision.Short()
 }
 
 // EventFilter narrows Events and Changes. Empty fields mean all.

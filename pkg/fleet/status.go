@@ -92,6 +92,20 @@ type AppCounts struct {
 	Degraded int `json:"degraded"`
 }
 
+// Add counts an app in.
+func (n *AppCounts) Add(s AppStatus) {
+	n.Total++
+	switch s.Sync {
+	case Synced:
+		n.Synced++
+	case Pending:
+		n.Pending++
+	}
+	if s.Health == Degraded {
+		n.Degraded++
+	}
+}
+
 // ClusterReport is what an agent says of its cluster with every heartbeat.
 type ClusterReport struct {
 	UID               string            `json:"uid"`

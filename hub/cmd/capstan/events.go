@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -276,34 +275,11 @@ func eventTable() table[fleet.Event] {
 		wide:    []string{"FROM", "VIA", "ID"},
 		row: func(e fleet.Event) []string {
 			return []string{
-				e.At.UTC().Format(time.RFC3339), e.Actor, e.Action, dash(e.Cluster), dash(e.App), dash(eventText(e)), dash(e.From), dash(e.Via), e.ID,
+				e.At.UTC().Format(time.RFC3339), e.Actor, e.Action, dash(e.Cluster), dash(e.App), dash(e.Text()), dash(e.From), dash(e.Via), e.ID,
 			}
 		},
 		name: func(e fleet.Event) string { return e.ID },
 	}
-}
-
-// eventText is short: what was there, and what came.
-func eventText(e fleet.Event) string {
-	before, after := revisionOf(e.Before), revisionOf(e.After)
-	if before != "" || after != "" {
-		return cmp.Or(before, "nothing") + " -> " + cmp.Or(after, "nothing")
-	}
-	var parts []string
-	if len(e.Before) > 0 || len(e.After) > 0 {
-		parts = append(parts, cmp.Or(string(e.Before), "nothing")+" -> "+cmp.Or(string(e.After), "nothing"))
-	} else if len(e.Detail) > 0 {
-		parts = append(parts, string(e.Detail))
-	}
-	return strings.Join(parts, " ")
-}
-
-func revisionOf(raw json.RawMessage) string {
-	var v struct{ Revision fleet.Revision }
-	if json.Unmarshal(raw, &v) != nil {
-		return ""
-	}
-	return v.Revision.Short()
 }
 
 func newAudit(s *shell) *cobra.Command {
