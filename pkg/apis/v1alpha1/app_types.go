@@ -100,11 +100,13 @@ type AppDependency struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a DNS label: lower case letters, digits and '-', 63 characters at most, starting and ending with a letter or digit"
 	Name string `json:"name"`
 
 	// Namespace is where the App is. Absent: where this one is.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a DNS label: lower case letters, digits and '-', 63 characters at most, starting and ending with a letter or digit"
 	Namespace string `json:"namespace,omitempty"`
 }
 
