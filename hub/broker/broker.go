@@ -30,6 +30,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+	"golang.org/x/time/rate"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
@@ -96,8 +97,11 @@ type Broker struct {
 	subs    []*nats.Subscription
 	taken   atomic.Int64 // messages that were taken and not answered yet
 	queues  []chan<- waiting
-	ctx     context.Context //nolint:containedctx // ends what is under way when the broker is closed
-	cancel  context.CancelFunc
+	dropped atomic.Int64 // messages that were not answered, ever
+	// tellDropped keeps the log from being what a hub that is behind is busy with.
+	tellDropped rate.Sometimes
+	ctx         context.Context //nolint:containedctx // ends what is under way when the broker is closed
+	cancel      context.CancelFunc
 
 	mu      sync.Mutex
 	revoked revocations
@@ -120,7 +124,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, resolver: &server.MemAccResolver{}, gate: newGate(), process: strings.ToLower(rand.Text())}
+	b := &Broker{cfg: cfg, resolver: &server.MemAccResolver{}, gate: newGate(), tellDropped: rate.Sometimes{Interval: time.Second}, process: strings.ToLower(rand.Text())}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

@@ -4,8 +4,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -46,6 +48,9 @@ func (b *Broker) options() (*server.Options, error) {
 		AccountResolver:    b.resolver,
 		SystemAccount:      b.claims.sys.Subject,
 	}
+	if o.MaxConn, err = mostConnections(); err != nil {
+		return nil, err
+	}
 	if b.identity, err = openIdentity(b.cfg, b.instance); err != nil {
 		return nil, err
 	}
@@ -53,6 +58,28 @@ func (b *Broker) options() (*server.Options, error) {
 		o.TLSConfig, o.TLSTimeout = b.tls(), handshakeWithin.Seconds()
 	}
 	return o, b.webSocket(o)
+}
+
+// mostConnections leaves files for the store, and for people: agents that come
+// again and again while the hub is behind must not take the last descriptor, or
+// what they report can't be written.
+func mostConnections() (int, error) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("open files: %w", err)
+	}
+	return connectionsOf(files.Cur), nil
+}
+
+// The descriptors that are kept from agents: a tenth, within bounds.
+const (
+	fewestKept = 256
+	mostKept   = 4096
+)
+
+func connectionsOf(files uint64) int {
+	kept := min(max(files/10, fewestKept), mostKept)
+	return int(min(max(files, 2*kept)-kept, math.MaxInt32))
 }
 
 // handshakeWithin bounds a TLS handshake; ten thousand may come at once.

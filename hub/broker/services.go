@@ -141,7 +141,10 @@ func (b *Broker) drop(m *nats.Msg, why string) {
 		what = word(up.Verb)
 	}
 	b.cfg.Dropped(what)
-	b.cfg.Log.Warn("dropped a message", "subject", m.Subject, "why", why)
+	n := b.dropped.Add(1)
+	b.tellDropped.Do(func() {
+		b.cfg.Log.Warn("dropped a message", "subject", m.Subject, "why", why, "dropped so far", n)
+	})
 }
 
 // serveUp answers one message of an agent. Its headers are never looked at and
