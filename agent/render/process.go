@@ -151,17 +151,23 @@ func (p *process) render(ctx context.Context, q unit.RenderRequest, l limits, ch
 	if s.keyQuestions > 0 {
 		o.Reads.Keys = q.Keys.Version()
 	}
-	if f := o.Failure; f != nil && f.Again && s.keysAway != nil {
-		s.err = &unit.KeysAway{Err: fleet.WithHint(errors.New(f.Message), f.Hint)}
-		return unit.Rendered{}, s.failure(q)
-	}
-	if f := o.Failure; f != nil && f.Again {
-		return unit.Rendered{}, &unit.ChartError{Message: f.Message, Hint: f.Hint}
-	}
-	if f := o.Failure; f != nil {
-		return unit.Rendered{}, &unit.RenderError{File: f.File, Line: f.Line, Message: f.Message, Hint: f.Hint, Reads: o.Reads}
+	if o.Failure != nil {
+		return unit.Rendered{}, s.whyFailed(q, o)
 	}
 	return unit.Rendered{Path: o.Path, Objects: o.Objects, Reads: o.Reads}, nil
+}
+
+// whyFailed is the error of a render that the worker gave up.
+func (s *server) whyFailed(q unit.RenderRequest, o pipe.Outcome) error {
+	f := o.Failure
+	switch {
+	case f.Again && s.keysAway != nil:
+		s.err = &unit.KeysAway{Err: fleet.WithHint(errors.New(f.Message), f.Hint)}
+		return s.failure(q)
+	case f.Again:
+		return &unit.ChartError{Message: f.Message, Hint: f.Hint}
+	}
+	return &unit.RenderError{File: f.File, Line: f.Line, Message: f.Message, Hint: f.Hint, Reads: o.Reads}
 }
 
 // watch returns why the worker must go, or nil when the render is over.
