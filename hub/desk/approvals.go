@@ -99,10 +99,10 @@ func holds(in fleet.Intent, a fleet.SignedApproval) bool {
 // that have expired are forgotten.
 func (d *Desk) handedIn(ctx context.Context) (map[string]filed, error) {
 	by, now := make(map[string]filed), d.cfg.Now()
-	var old []string
-	err := each(ctx, d.cfg.Approvals, func(id string, have filed, _ uint64) {
+	old := map[string]uint64{}
+	err := each(ctx, d.cfg.Approvals, func(id string, have filed, version uint64) {
 		if expired(have.SignedApproval, now) {
-			old = append(old, id)
+			old[id] = version
 		} else {
 			by[id] = have
 		}
@@ -110,8 +110,9 @@ func (d *Desk) handedIn(ctx context.Context) (map[string]filed, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range old {
-		if err := d.cfg.Approvals.Delete(ctx, id); err != nil {
+	for id, version := range old {
+		// What is there in its place was not looked at yet.
+		if err := d.cfg.Approvals.DeleteIf(ctx, id, version); err != nil && !errors.Is(err, fleet.ErrConflict) {
 			return nil, err
 		}
 	}

@@ -134,17 +134,28 @@ func (d *Desk) cancelJoins(ctx context.Context, cluster string, unknown error) e
 
 // forgetJoins makes a cluster's join tokens worthless, used ones too.
 func (d *Desk) forgetJoins(ctx context.Context, cluster string) error {
-	ids, err := d.joinsOf(ctx, cluster)
-	for _, id := range ids {
-		err = errors.Join(err, d.cfg.Joins.Delete(ctx, id))
+	for range joinTries {
+		ids, err := d.joinsOf(ctx, cluster)
+		for id, version := range ids {
+			err = errors.Join(err, d.cfg.Joins.DeleteIf(ctx, id, version))
+		}
+		if !errors.Is(err, fleet.ErrConflict) {
+			return err
+		}
 	}
-	return err
+	return fleet.Unavailable("the join tokens of cluster %s are used all the time", cluster)
 }
 
-func (d *Desk) joinsOf(ctx context.Context, cluster string) (ids []string, err error) {
-	err = each(ctx, d.cfg.Joins, func(id string, j join, _ uint64) {
+// joinTries is how often tokens are looked for again that were used while they
+// were taken back.
+const joinTries = 8
+
+// joinsOf are the versions of a cluster's join tokens, by their id.
+func (d *Desk) joinsOf(ctx context.Context, cluster string) (map[string]uint64, error) {
+	ids := map[string]uint64{}
+	err := each(ctx, d.cfg.Joins, func(id string, j join, version uint64) {
 		if j.Cluster == cluster {
-			ids = append(ids, id)
+			ids[id] = version
 		}
 	})
 	return ids, err

@@ -24,7 +24,8 @@ type Bucket interface {
 	Get(ctx context.Context, key string) (value []byte, version uint64, err error)
 	// Put replaces the given version, 0 meaning none. It may return ErrConflict.
 	Put(ctx context.Context, key string, value []byte, version uint64) (uint64, error)
-	Delete(ctx context.Context, key string) error
+	// DeleteIf deletes the given version. It may return ErrConflict.
+	DeleteIf(ctx context.Context, key string, version uint64) error
 	All(ctx context.Context, each func(key string, value []byte, version uint64) error) error
 }
 

@@ -18,7 +18,7 @@ func (nowhere) Get(_ context.Context, key string) ([]byte, uint64, error) {
 	return nil, 0, fleet.NotFound("%s is not there", key)
 }
 func (nowhere) Put(context.Context, string, []byte, uint64) (uint64, error) { return 1, nil }
-func (nowhere) Delete(context.Context, string) error                        { return nil }
+func (nowhere) DeleteIf(context.Context, string, uint64) error              { return nil }
 func (nowhere) All(context.Context, func(string, []byte, uint64) error) error {
 	return nil
 }

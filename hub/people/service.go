@@ -92,8 +92,13 @@ func (p *People) CreateToken(ctx context.Context, r fleet.TokenRequest) (fleet.T
 		return none, fleet.WithHint(fleet.Invalid("token %s: ttl %q is not a time between 0 and %s", r.Name, r.TTL, fleet.MaxTokenLife),
 			"write it like 720h: every token ends some day")
 	}
+	there := fleet.WithHint(fleet.Conflict("a token %q is there already", r.Name), "revoke it first, or give this one another name")
+	_, version, err := p.cfg.Service.Get(ctx, r.Name)
+	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+		return none, err
+	}
 	if _, err := p.token(ctx, r.Name); err == nil {
-		return none, fleet.WithHint(fleet.Conflict("a token %q is there already", r.Name), "revoke it first, or give this one another name")
+		return none, there
 	} else if !errors.Is(err, fleet.ErrForbidden) {
 		return none, err
 	}
@@ -110,10 +115,11 @@ func (p *People) CreateToken(ctx context.Context, r fleet.TokenRequest) (fleet.T
 	if err := p.note(ctx, "token-create", out.Token); err != nil {
 		return none, err
 	}
-	if err := p.cfg.Service.Delete(ctx, r.Name); err != nil { // one of that name that has expired
-		return none, err
-	}
-	if _, err := p.cfg.Service.Put(ctx, r.Name, raw, 0); err != nil {
+	// In the place of one that has expired, or of none; of two who make one of the
+	// same name one is told that there is one.
+	if _, err := p.cfg.Service.Put(ctx, r.Name, raw, version); errors.Is(err, fleet.ErrConflict) {
+		return none, there
+	} else if err != nil {
 		return none, err
 	}
 	return out, nil
@@ -145,7 +151,8 @@ func (p *People) RevokeToken(ctx context.Context, name string) error {
 	if err := fleet.ValidateName("token", name); err != nil {
 		return err
 	}
-	if _, _, err := p.cfg.Service.Get(ctx, name); errors.Is(err, fleet.ErrNotFound) {
+	_, version, err := p.cfg.Service.Get(ctx, name)
+	if errors.Is(err, fleet.ErrNotFound) {
 		return fleet.WithHint(fleet.NotFound("there is no token %q", name), "see: capstan token list")
 	} else if err != nil {
 		return err
@@ -153,7 +160,12 @@ func (p *People) RevokeToken(ctx context.Context, name string) error {
 	if err := p.note(ctx, "token-revoke", map[string]string{"name": name}); err != nil {
 		return err
 	}
-	return p.cfg.Service.Delete(ctx, name)
+	if err := p.cfg.Service.DeleteIf(ctx, name, version); errors.Is(err, fleet.ErrConflict) {
+		return fleet.WithHint(fleet.Conflict("another token %q was made just now", name), "see: capstan token list")
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 func event(action string, detail any) (fleet.Event, error) {
