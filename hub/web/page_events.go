@@ -45,8 +45,7 @@ func (s *site) events(r *http.Request, _ bool) (any, error) {
 	p := eventsPage{Cluster: r.URL.Query().Get("cluster"), Days: int(eventsBack.Hours() / 24)}
 	f := fleet.EventFilter{Since: s.Now().Add(-eventsBack), Limit: fleet.MaxEvents}
 	if p.Cluster != "" {
-		if err := fleet.ValidateName("cluster", p.Cluster); err != nil {
-			p.Problem = err.Error()
+		if p.Problem = mistake(fleet.ValidateName("cluster", p.Cluster)); p.Problem != "" {
 			return p, nil
 		}
 		f.Clusters = []string{p.Cluster}
@@ -66,6 +65,14 @@ func (s *site) events(r *http.Request, _ bool) (any, error) {
 		}
 	}
 	return nil, fleet.WithHint(fleet.Unavailable("more was changed in %d days than a page can look through", p.Days), "capstan get events lists what you ask for")
+}
+
+// mistake is what a page says of a mistake; empty: there is none.
+func mistake(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // withCluster adds a cluster to an address, where there is one.
