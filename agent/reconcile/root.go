@@ -194,7 +194,9 @@ func (e *Engine) choose(c *rootContent, readable bool) {
 		vanished = nil
 	}
 	e.setHeld(vanished)
-	if e.content != c {
+	if e.content != c || !mapsEqual(e.world.chosen, e.world.labels) {
+		// Labels that came after the last choice may have been passed on before
+		// it counted for them: nobody was asked to look for their sake yet.
 		e.world.moved = true
 	}
 	if readable {
