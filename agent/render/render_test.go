@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 }
 
 func withWorker(cfg render.Config) render.Config {
+	if cfg.MemoryLimit == 0 {
+		cfg.MemoryLimit = enoughMemory
+	}
 	if len(cfg.Worker) == 0 {
 		self, err := os.Executable()
 		if err != nil {
