@@ -3,6 +3,7 @@ package hub_test
 import (
 	"errors"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -110,13 +111,23 @@ func opsDetours() []attack {
 		}},
 		{"ask without end", func(x *attacker) error {
 			o := x.mustOps()
-			for range 2000 {
-				if err := x.asked(o, "capstan.clusters", ""); err != nil {
-					x.until("others are answered again", func() bool { return x.asked(o, "capstan.clusters", "") == nil })
-					return err
-				}
+			const askers, each = 64, 40 // at once, so that a slow machine asks too often as well
+			var all sync.WaitGroup
+			refused := make(chan error, askers)
+			for range askers {
+				all.Go(func() {
+					for range each {
+						if err := x.asked(o, "capstan.clusters", ""); err != nil {
+							refused <- err
+							return
+						}
+					}
+				})
 			}
-			return nil
+			all.Wait()
+			close(refused)
+			x.until("others are answered again", func() bool { return x.asked(o, "capstan.clusters", "") == nil })
+			return <-refused
 		}},
 	}
 }
