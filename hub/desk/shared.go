@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -12,7 +13,12 @@ import (
 // tries is how often a change is made anew because somebody else changed the
 // same thing since it was read: another hub, or this one by a write whose
 // acknowledgement was lost.
-const tries = 8
+const tries = 10
+
+// aside is how long somebody who was not first steps aside at most before the
+// second try. It doubles with each try after, so that hubs that write to one
+// document by turns do not stay in step.
+const aside = 2 * time.Millisecond
 
 // movedError says that a document is not any more as this hub has it.
 type movedError struct{ error }
@@ -34,10 +40,15 @@ func hasMoved(err error) bool {
 
 // afresh calls do until nobody was first, and rereads in between.
 func afresh(ctx context.Context, reread func(context.Context) error, do func() error) error {
-	for range tries {
+	for try := range tries {
 		err := do()
 		if !hasMoved(err) {
 			return err
+		}
+		select {
+		case <-time.After(rand.N(aside << try)):
+		case <-ctx.Done():
+			return fleet.Unavailable("others changed the same: %w", ctx.Err())
 		}
 		if err := reread(ctx); err != nil {
 			return err
