@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -43,6 +44,9 @@ type Client struct {
 	discovery discovery.DiscoveryInterface
 	mapper    *restmapper.DeferredDiscoveryRESTMapper
 	key       []byte
+
+	kindsMu   sync.Mutex
+	kindsRead time.Time // when they were last forgotten, to be read anew
 }
 
 // New makes a Client. fingerprintKey keys the fingerprints it returns.
@@ -244,17 +248,20 @@ func (c *Client) served(ref fleet.ObjectRef) (dynamic.ResourceInterface, error) 
 	return c.resource(ref)
 }
 
-// stages cuts objects into what must be there before what.
+// stages cuts objects into what must be there before what. A binding is refused
+// where its role is not there.
 func stages(objects []unit.Object) [][]unit.Object {
-	var cut [3][]unit.Object
+	var cut [4][]unit.Object
 	for _, o := range objects {
 		switch {
 		case isDefinition(o.Ref):
 			cut[0] = append(cut[0], o)
-		case o.Ref.Namespace == "":
+		case isRole(o.Ref):
 			cut[1] = append(cut[1], o)
-		default:
+		case o.Ref.Namespace == "":
 			cut[2] = append(cut[2], o)
+		default:
+			cut[3] = append(cut[3], o)
 		}
 	}
 	return slices.DeleteFunc(cut[:], func(s []unit.Object) bool { return len(s) == 0 })
@@ -262,6 +269,10 @@ func stages(objects []unit.Object) [][]unit.Object {
 
 func isDefinition(r fleet.ObjectRef) bool {
 	return r.Group == "" && r.Kind == "Namespace" || isCRD(r)
+}
+
+func isRole(r fleet.ObjectRef) bool {
+	return r.Group == "rbac.authorization.k8s.io" && (r.Kind == "ClusterRole" || r.Kind == "Role")
 }
 
 func isCRD(r fleet.ObjectRef) bool {

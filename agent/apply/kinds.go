@@ -16,8 +16,32 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
+// mapping finds a kind among those the cluster has. One that is not there is asked
+// for again, though not at once: its CRD may have come since, from another app or
+// by somebody else's hand.
 func (c *Client) mapping(ref fleet.ObjectRef) (*meta.RESTMapping, error) {
-	return c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind}, ref.Version)
+	kind := schema.GroupKind{Group: ref.Group, Kind: ref.Kind}
+	m, err := c.mapper.RESTMapping(kind, ref.Version)
+	if meta.IsNoMatchError(err) && c.forgetKinds() {
+		m, err = c.mapper.RESTMapping(kind, ref.Version)
+	}
+	return m, err
+}
+
+// kindsFor is how long the kinds that were read are believed to be all there are.
+// An app that waits for one is tried again later than that.
+const kindsFor = 500 * time.Millisecond
+
+// forgetKinds has the cluster's kinds read again, unless they were just now.
+func (c *Client) forgetKinds() bool {
+	c.kindsMu.Lock()
+	defer c.kindsMu.Unlock()
+	if time.Since(c.kindsRead) < kindsFor {
+		return false
+	}
+	c.mapper.Reset()
+	c.kindsRead = time.Now()
+	return true
 }
 
 // Resource is where a kind's objects are listed and watched.
@@ -105,28 +129,61 @@ func broughtAlong(objects []unit.Object) (map[schema.GroupKind]bool, error) {
 // establishTimeout bounds the wait for a CRD's endpoint to be served.
 const establishTimeout = 30 * time.Second
 
-// established waits until the CRDs of a stage serve their kinds.
+// established waits until the CRDs of a stage serve their kinds, and the API server
+// says so where it lists what it serves: that comes somewhat later.
 func (c *Client) established(ctx context.Context, stage []unit.Object) error {
-	crds := false
+	crds := map[fleet.ObjectRef]*unstructured.Unstructured{}
 	for _, o := range stage {
 		if !isCRD(o.Ref) {
 			continue
 		}
-		crds = true
 		r, err := c.resource(o.Ref)
 		if err != nil {
 			return explain(o.Ref, err)
 		}
 		err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, establishTimeout, true, func(ctx context.Context) (bool, error) {
 			live, err := r.Get(ctx, o.Ref.Name, metav1.GetOptions{})
+			crds[o.Ref] = live
 			return err == nil && isEstablished(live), err
 		})
 		if err != nil {
 			return explain(o.Ref, fmt.Errorf("the API server does not serve it yet: %w", err))
 		}
 	}
-	if crds {
+	if len(crds) > 0 {
 		c.mapper.Reset()
+	}
+	for ref, crd := range crds {
+		if err := c.listed(ctx, crd); err != nil {
+			return explain(ref, fmt.Errorf("the API server does not list it yet: %w", err))
+		}
+	}
+	return nil
+}
+
+// listed waits until a CRD's kind is among those of the cluster, at each version
+// that it serves.
+func (c *Client) listed(ctx context.Context, crd *unstructured.Unstructured) error {
+	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
+	kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	for _, e := range versions {
+		v, _ := e.(map[string]any)
+		if v["served"] != true {
+			continue
+		}
+		name, _ := v["name"].(string)
+		err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, establishTimeout, true, func(context.Context) (bool, error) {
+			_, err := c.mapper.RESTMapping(schema.GroupKind{Group: group, Kind: kind}, name)
+			if meta.IsNoMatchError(err) {
+				c.mapper.Reset()
+				return false, nil
+			}
+			return err == nil, err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
