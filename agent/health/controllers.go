@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // controllers are kinds that widely used controllers bring.
@@ -11,7 +12,9 @@ var controllers = []known{
 	{gk("cert-manager.io", "CertificateRequest"), certificateRequest},
 	{gk("cert-manager.io", "Issuer", "ClusterIssuer"), trueOr("Ready")},
 	{gk("acme.cert-manager.io", "Order", "Challenge"), acme},
-	{gk("external-secrets.io", "ExternalSecret", "ClusterExternalSecret", "PushSecret", "SecretStore", "ClusterSecretStore"), trueOr("Ready")},
+	{gk("external-secrets.io", "ExternalSecret"), externalSecret},
+	{gk("external-secrets.io", "PushSecret"), syncedOrReady},
+	{gk("external-secrets.io", "SecretStore", "ClusterSecretStore", "ClusterExternalSecret", "ClusterPushSecret"), trueOr("Ready")},
 	{gk("bitnami.com", "SealedSecret"), trueOr("Synced")},
 	{gk("argoproj.io", "Rollout"), rollout},
 	{gk("argoproj.io", "Application"), application},
@@ -51,6 +54,44 @@ func certificateRequest(o object) (State, bool) {
 		return yes(progressing(ready.why()))
 	}
 	return waits("cert-manager")
+}
+
+// externalSecret is Ready also where there is no Secret, because its provider has
+// none (deletionPolicy: Delete) or because it only adds to one that somebody else
+// makes (creationPolicy: Merge). What comes after it needs the Secret.
+func externalSecret(o object) (State, bool) {
+	ready := o.condition("Ready")
+	switch {
+	case ready.isTrue() && (ready.reason == "SecretDeleted" || ready.reason == "SecretMissing"):
+		return yes(progressing(ready.why()))
+	case !refreshes(o):
+		return trueOr("Ready")(o)
+	}
+	return syncedOrReady(o)
+}
+
+// refreshes tells an ExternalSecret that is synced again when it changes. One that
+// is synced once has no generation to wait for.
+func refreshes(o object) bool {
+	switch o.text("spec", "refreshPolicy") {
+	case "CreatedOnce":
+		return false
+	case "OnChange":
+		return true
+	}
+	interval, err := time.ParseDuration(o.text("spec", "refreshInterval"))
+	return err != nil || interval > 0 // absent: the CRD's default of an hour
+}
+
+// syncedOrReady is a kind of External Secrets that has no observedGeneration. While
+// Ready is still from before a change, the generation that was synced tells:
+// syncedResourceVersion is "2-5c8f07...".
+func syncedOrReady(o object) (State, bool) {
+	seen, _, known := strings.Cut(o.text("status", "syncedResourceVersion"), "-")
+	if known && o.condition("Ready").isTrue() && o.GetGeneration() != 0 && seen != fmt.Sprint(o.GetGeneration()) {
+		return yes(progressing(fmt.Sprintf("its controller has synced generation %.20s of %d", seen, o.GetGeneration())))
+	}
+	return trueOr("Ready")(o)
 }
 
 func acme(o object) (State, bool) {
