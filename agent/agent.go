@@ -66,8 +66,8 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	a.engineConfig = reconcile.Config{
 		Cluster: cfg.Cluster.Name, Namespace: cfg.Namespace, Declared: cfg.Cluster.Labels, Assignable: cfg.Cluster.AssignableLabels,
 		RootPath: cfg.Source.Path, Policy: policy,
-		Guard:        inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
-		AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, ValuesPoll: cfg.Source.PollInterval.Duration,
+		Guard:  inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
+		HubMay: cfg.Hub.May, AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, ValuesPoll: cfg.Source.PollInterval.Duration,
 	}
 	stop, err := a.serveHealth()
 	if err != nil {

@@ -63,6 +63,9 @@ type HubConfig struct {
 	// TokenFile holds a join token. It may go away once the agent has joined.
 	TokenFile string          `json:"tokenFile,omitempty"`
 	Heartbeat metav1.Duration `json:"heartbeat,omitzero"`
+	// May is what people may have the hub do to apps here: suspend, rollback.
+	// Absent: roll back, and suspend those whose plans need no approval.
+	May []fleet.HoldKind `json:"may,omitempty"`
 }
 
 // PruneConfig bounds what may be pruned without a confirmation.
@@ -185,6 +188,11 @@ func (c *Config) validateLimits() error {
 	}
 	if c.Workers < 0 {
 		return fleet.Invalid("workers: %d is negative", c.Workers)
+	}
+	for _, kind := range c.Hub.May {
+		if kind != fleet.HoldSuspend && kind != fleet.HoldRollback {
+			return fleet.Invalid("hub.may: %q is not one of %s, %s", kind, fleet.HoldSuspend, fleet.HoldRollback)
+		}
 	}
 	return nil
 }

@@ -149,6 +149,12 @@ func asked(ctx context.Context, c *client.Client) map[string]error {
 	_, out["sync dev"] = c.Sync(ctx, app, []string{"dev"})
 	_, out["sync prod"] = c.Sync(ctx, app, []string{"prod"})
 	_, out["sync both"] = c.Sync(ctx, app, []string{"dev", "prod"})
+	_, out["suspend dev"] = c.Suspend(ctx, app, []string{"dev"}, "")
+	_, out["suspend prod"] = c.Suspend(ctx, app, []string{"prod"}, "")
+	_, out["suspend both"] = c.Suspend(ctx, app, []string{"dev", "prod"}, "")
+	_, out["rollback dev"] = c.Rollback(ctx, "dev", app, fleet.RollbackTo{})
+	_, out["resume dev"] = c.Resume(ctx, app, []string{"dev"}, "")
+	_, out["resume prod"] = c.Resume(ctx, app, []string{"prod"}, "")
 	out["approve prod"] = c.Approve(ctx, approve("prod", app.String()))
 	out["approve dev"] = c.Approve(ctx, approve("dev", app.String()))
 	out["approve other"] = c.Approve(ctx, approve("prod", other))
@@ -185,9 +191,9 @@ func TestEverybodyMayWhatTheirRolesSay(t *testing.T) {
 		"git":        "",
 		"nobody":     "",
 		"dev-viewer": reads + " tree-dev history-dev",
-		"team":       reads + " plan-prod sync-prod approve-prod reject-prod",
+		"team":       reads + " plan-prod sync-prod suspend-prod resume-prod approve-prod reject-prod",
 		"elsewhere":  reads + " approve-other",
-		"dev-admin":  reads + " tree-dev history-dev sync-dev approve-dev label-dev label-together",
+		"dev-admin":  reads + " tree-dev history-dev sync-dev suspend-dev rollback-dev resume-dev approve-dev label-dev label-together",
 	} {
 		g := guard(t)
 		for what, err := range asked(t.Context(), g.as(t, name)) {
@@ -272,6 +278,9 @@ func TestOnlyWhatMayBeSeenIsListed(t *testing.T) {
 		}
 		if asked, err := c.Sync(t.Context(), fleettest.Guestbook, nil); name == "team" && (err != nil || fmt.Sprint(asked) != "[prod]") {
 			t.Errorf("a sync of all asks %v, %v", asked, err)
+		}
+		if asked, err := c.Suspend(t.Context(), fleettest.Guestbook, nil, ""); name == "team" && (err != nil || fmt.Sprint(asked) != "[prod]") {
+			t.Errorf("a suspension of all asks %v, %v", asked, err)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type view struct {
 	known    bool  // what is wanted is known
 	read     bool  // from the root itself, since the start
 	want     *want // nil: not wanted here
+	pin      *pin  // want is what a person rolled it back to
 	doubt    error // the App in Git can't be read
 	held     bool  // its removal waits at the root's guard
 	kept     state.App
@@ -40,8 +41,8 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 	defer e.mu.Unlock()
 	w := &e.world
 	v := view{name: name, facts: e.facts(), known: w.rendered, read: e.content != nil, doubt: w.doubtful[name], held: w.held[name], cycle: w.cycles[name]}
-	if wanted, ok := w.wanted[name]; ok {
-		v.want = &wanted
+	if wanted, ok := e.wanted(name); ok {
+		v.want, v.pin = &wanted, e.pinOf(name, w.wanted[name])
 	}
 	a := e.apps[name]
 	if a == nil {
@@ -72,7 +73,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	e.resume(name)
 	var err error
 	switch {
-	case v.known && v.want != nil && v.doubt == nil && v.want.app.Spec.Suspend:
+	case v.known && v.want != nil && v.doubt == nil && e.suspended(name):
 		e.suspend(name)
 	case !v.known, v.held, v.early:
 		// Keep what runs as it was applied.
@@ -170,7 +171,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	}
 	return e.carry(ctx, v, change{
 		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects,
-		revision: v.snapshot.Revision(), repoURL: v.snapshot.RepoURL,
+		revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin,
 		prune: v.want.app.Spec.Sync.PruneEnabled(), force: v.want.app.Spec.Sync.Force, waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
 }
@@ -265,16 +266,29 @@ func oneLine(err error) string {
 	return s
 }
 
+// revision is what a render of the app is called: a rollback's as it was then.
+func (v view) revision() fleet.Revision {
+	if v.pin != nil {
+		return v.pin.to.Revision
+	}
+	return v.snapshot.Revision()
+}
+
 // demands are the approvals this app's plans need on this cluster. What the
 // spoke declares, and what it lets the hub assign, can bring an App's own demand
 // about; what the hub assigns takes none away that the declared labels ask for,
 // and nothing can take the spoke's away.
 func (e *Engine) demands(name fleet.AppName, a *v1alpha1.App) []gate.Demand {
+	e.mu.Lock()
+	labels := e.world.labels
+	e.mu.Unlock()
+	return e.demandsAt(name, a, labels)
+}
+
+// demandsAt is demands on a cluster with these labels.
+func (e *Engine) demandsAt(name fleet.AppName, a *v1alpha1.App, labels map[string]string) []gate.Demand {
 	var own *gate.AppApproval
 	if a != nil && a.Spec.Approval != nil {
-		e.mu.Lock()
-		labels := e.world.labels
-		e.mu.Unlock()
 		matches, err := selection.Matches(a.Spec.Approval.Clusters, labels)
 		declared, derr := selection.Matches(a.Spec.Approval.Clusters, e.cfg.Declared)
 		if matches || declared || err != nil || derr != nil {

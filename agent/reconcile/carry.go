@@ -29,6 +29,7 @@ type change struct {
 	objects   []unit.Object
 	revision  fleet.Revision
 	repoURL   string
+	pin       *pin // a person rolled it back to this
 	prune     bool
 	force     bool
 	demands   []gate.Demand
@@ -73,7 +74,7 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 		return e.sameContent(ctx, v, c, extra)
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
-		action: fleet.ActionApply, to: digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands,
+		action: c.pin.action(), note: c.pin.differs(digest), to: digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands,
 		guard: e.guarded(delta, len(c.objects), len(mine)),
 	})
 	if err != nil {

@@ -125,7 +125,10 @@ type Config struct {
 	Guard      inventory.Guard
 	MaskKey    []byte           // hides secret values in what leaves the spoke
 	Images     *images.Rewriter // nil: images stay as they are
-	KeysEvery  time.Duration    // between two looks whether keys changed; 0: a minute
+	// HubMay is what the hub may hold apps here in; nil: roll them back, and suspend
+	// those whose plans need no approval.
+	HubMay    []fleet.HoldKind
+	KeysEvery time.Duration // between two looks whether keys changed; 0: a minute
 
 	AgentVersion      string
 	KubernetesVersion string

@@ -58,7 +58,8 @@ type world struct {
 type self struct {
 	Assigned map[string]string `json:"assigned,omitempty"`
 	Intent   fleet.Intent      `json:"intent"`
-	Clock    time.Time         `json:"clock"` // highest time seen
+	Holds    []fleet.HoldOrder `json:"holds,omitempty"` // that were not lifted
+	Clock    time.Time         `json:"clock"`           // highest time seen
 }
 
 const selfName = "capstan-self"
@@ -92,6 +93,7 @@ type app struct {
 	pause   *pause
 	// suspended: it was so when it was last looked at.
 	suspended bool
+	pin       *pin // what it was last rolled back to
 	looked    look
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time

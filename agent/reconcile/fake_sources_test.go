@@ -78,7 +78,33 @@ func (s *sources) Latest(app fleet.AppName, from unit.Source) unit.Followed {
 	if !from.IsZero() {
 		s.uses[app] = from
 	}
-	return s.latest[cmp.Or(from.RepoURL, ownURL)]
+	url := cmp.Or(from.RepoURL, ownURL)
+	if commit := from.Ref.Commit; commit != "" {
+		return s.repos[url].at(url, commit)
+	}
+	return s.latest[url]
+}
+
+// at is the repository as a commit has it, for one who follows that.
+func (r *repository) at(url, commit string) unit.Followed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := unit.Followed{Status: fleet.SourceStatus{URL: url, Follows: "commit " + commit}}
+	past, ok := r.past[commit]
+	if !ok {
+		f.Err = fleet.NotFound("commit %s is not there", commit)
+		return f
+	}
+	past.Ref = ""
+	f.Snapshot = &past
+	return f
+}
+
+// forget takes all commits before the last out of the repository.
+func (r *repository) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.past = nil
 }
 
 func (s *sources) Statuses() []fleet.SourceStatus {
@@ -141,7 +167,12 @@ func (r *repository) fetch(url string) (unit.Snapshot, error) {
 	}
 	b, err := json.Marshal(r.files)
 	files := &tree{files: maps.Clone(r.files), of: r}
-	return unit.Snapshot{RepoURL: url, Ref: cmp.Or(r.ref, "main"), Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}, err
+	s := unit.Snapshot{RepoURL: url, Ref: cmp.Or(r.ref, "main"), Commit: hashOf(string(b)).String(), Root: hashOf(string(b)), Notice: r.notice, Tree: files}
+	if r.past == nil {
+		r.past = map[string]unit.Snapshot{}
+	}
+	r.past[s.Commit] = s
+	return s, err
 }
 
 // fail has a repository fail, or be well again.

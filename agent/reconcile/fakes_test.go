@@ -35,6 +35,7 @@ type repository struct {
 	renders  []string
 	lost     map[string]error           // why files of a path can't be had
 	expected []string                   // paths that will be rendered
+	past     map[string]unit.Snapshot   // by commit
 	chosen   map[string]*unit.Directory // by path, at the last render
 
 	chartAway bool   // charts can't be fetched

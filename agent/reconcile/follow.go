@@ -52,7 +52,8 @@ func (e *Engine) moved(m unit.Moved) {
 
 // latest is what is known of what an app is read from. Called with e.mu held.
 func (e *Engine) latest(name fleet.AppName) unit.Followed {
-	return e.parts.Sources.Latest(name, sourceOf(e.world.wanted[name]))
+	w, _ := e.wanted(name)
+	return e.parts.Sources.Latest(name, sourceOf(w))
 }
 
 // sourceOf is what an app is read from; of the root, which nobody wants, it is
@@ -152,7 +153,8 @@ func (e *Engine) passOn() {
 // expect tells the repositories which paths will be rendered. Called with e.mu held.
 func (e *Engine) expect() {
 	paths := map[unit.Ahead][]string{}
-	for name, w := range e.world.wanted {
+	for name := range e.world.wanted {
+		w, _ := e.wanted(name)
 		if at := e.latest(name).Snapshot; at != nil {
 			if tree, ok := at.Tree.(unit.Ahead); ok {
 				paths[tree] = append(paths[tree], w.app.Spec.Source.Path)

@@ -209,10 +209,11 @@ func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (unit.Object, 
 	kept := e.apps[name].kept
 	selfHeal := true
 	if w, ok := e.world.wanted[name]; ok {
-		selfHeal = w.app.Spec.Sync.SelfHealEnabled() && !w.app.Spec.Suspend
+		selfHeal = w.app.Spec.Sync.SelfHealEnabled()
 	} else if s := keptSpec(kept); s != nil && name != e.root {
 		selfHeal = s.Sync.SelfHealEnabled()
 	}
+	selfHeal = selfHeal && !e.suspends(name)
 	e.mu.Unlock()
 	objects, err := kept.Applied()
 	if err != nil {

@@ -176,7 +176,8 @@ func (e *Engine) followValues(ctx context.Context) {
 		case <-tick.C:
 		}
 		e.mu.Lock()
-		for name, w := range e.world.wanted {
+		for name := range e.world.wanted {
+			w, _ := e.wanted(name)
 			if h := w.app.Spec.Source.Helm; h != nil && len(h.ValuesFrom) > 0 {
 				e.work.Add(name)
 			}

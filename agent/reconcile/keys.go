@@ -75,7 +75,7 @@ func (e *Engine) lookAtKeys(ctx context.Context) {
 	holders := map[fleet.AppName]holder{}
 	e.mu.Lock()
 	for name, a := range e.apps {
-		w, ok := e.world.wanted[name]
+		w, ok := e.wanted(name)
 		if a.keys == "" {
 			continue
 		}

@@ -23,6 +23,7 @@ type proposal struct {
 	delta    inventory.Delta
 	demands  []gate.Demand
 	guard    string // why the prune guard stops it, or ""
+	note     string // what else people have to know, or ""
 }
 
 // passage is what the gates said.
@@ -69,7 +70,7 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 	action, g := p.action, fleet.GateApproval
 	if len(p.demands) == 0 {
 		g = fleet.GateConfirmPrune
-		if action == fleet.ActionApply {
+		if action == fleet.ActionApply || action == fleet.ActionRollback {
 			action = fleet.ActionConfirmPrune
 		}
 	}
@@ -89,6 +90,9 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 	reason := "approval is needed on this cluster"
 	if p.guard != "" {
 		reason = p.guard
+	}
+	if p.note != "" {
+		reason += "; " + p.note
 	}
 	if g := kept.Granted; g != nil && len(g.Apps) == 0 {
 		kept.Granted = nil // something else is wanted than was let through

@@ -56,7 +56,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 	if in.Instance == before.Intent.Instance && in.Revision == before.Intent.Revision {
 		return nil // it is kept, and counts already
 	}
-	next := self{Assigned: in.Merge(before.Assigned), Intent: in, Clock: e.parts.Now().UTC()}
+	next := self{Assigned: in.Merge(before.Assigned), Intent: in, Holds: holding(in, before.Holds), Clock: e.parts.Now().UTC()}
 	if err := e.parts.Memory.Save(ctx, selfName, next); err != nil {
 		if errors.Is(err, fleet.ErrConflict) {
 			e.giveUp(errors.Join(errOtherAgent, err))
@@ -77,6 +77,7 @@ func (e *Engine) TakeIntent(ctx context.Context, in fleet.Intent) error {
 			e.work.Add(name)
 		}
 	}
+	e.holdsMoved(before.Holds, next.Holds)
 	for _, s := range in.Syncs {
 		if slices.ContainsFunc(before.Intent.Syncs, func(o fleet.SyncRequest) bool { return o.ID == s.ID }) {
 			continue
@@ -117,7 +118,14 @@ func (e *Engine) Plan(name fleet.AppName) (fleet.SignedPlan, error) {
 // History gives what was applied, newest first. fleet.ErrNotFound: no such app.
 func (e *Engine) History(name fleet.AppName) ([]fleet.HistoryEntry, error) {
 	k, err := e.keptOf(name)
-	return slices.Clone(k.History), err
+	if err != nil {
+		return nil, err
+	}
+	out := make([]fleet.HistoryEntry, len(k.History))
+	for i, h := range k.History {
+		out[i] = h.HistoryEntry
+	}
+	return out, nil
 }
 
 // Tree gives the objects an app owns. fleet.ErrNotFound: no such app.

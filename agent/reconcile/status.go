@@ -140,8 +140,12 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		s.Sync, s.Reason, s.Message = fleet.Synced, string(s.Health), sick
 		e.tellFight(a, &s)
 	}
+	s.Holds = e.holdsOf(name)
 	if e.suspends(name) {
-		return asSuspended(s)
+		return asSuspended(s, e.whySuspended(name))
+	}
+	if p := e.pinOf(name, e.world.wanted[name]); p != nil {
+		return asPinned(s, p)
 	}
 	return s
 }
@@ -320,9 +324,10 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 // conditions are kstatus': an app is Ready when it is as wanted and works,
 // Reconciling while that may still come by itself, Stalled when it needs a hand.
 func conditions(s fleet.AppStatus) []metav1.Condition {
-	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy && s.Reason != reasonSuspended && s.Reason != fighting
+	held := s.Reason == reasonSuspended || s.Reason == reasonPinned
+	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy && !held && s.Reason != fighting
 	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
-	moving := !ready && !stalled && s.Reason != reasonSuspended && s.Sync != fleet.Pending
+	moving := !ready && !stalled && !held && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition
 	set := func(kind string, on bool) {

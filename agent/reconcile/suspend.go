@@ -16,7 +16,7 @@ func (e *Engine) suspended(name fleet.AppName) bool {
 // suspends is suspended, called with e.mu held.
 func (e *Engine) suspends(name fleet.AppName) bool {
 	w, ok := e.world.wanted[name]
-	return ok && w.app.Spec.Suspend
+	return ok && w.app.Spec.Suspend || e.held(name, fleet.HoldSuspend) != nil
 }
 
 // suspend stops what an app was about to do. What waits, waits on.
@@ -25,9 +25,18 @@ func (e *Engine) suspend(name fleet.AppName) {
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	if !a.suspended {
-		e.parts.Record.Event(name, false, reasonSuspended, "nothing is rendered, applied, pruned or healed until spec.suspend is taken away")
+		e.parts.Record.Event(name, false, reasonSuspended, e.whySuspended(name))
 	}
 	a.problem, a.waiting, a.pause, a.suspended = nil, "", nil, true
+}
+
+// whySuspended says who suspended an app. Called with e.mu held.
+func (e *Engine) whySuspended(name fleet.AppName) string {
+	const what = "nothing is rendered, applied, pruned or healed"
+	if h := e.held(name, fleet.HoldSuspend); h != nil {
+		return "suspended by " + describeHold(*h) + ": " + what + " until it is resumed"
+	}
+	return "suspended in Git: " + what + " until spec.suspend is taken away"
 }
 
 // resume has all objects of an app looked at that was suspended: what was
@@ -48,9 +57,8 @@ func (e *Engine) resume(name fleet.AppName) {
 
 // asSuspended puts into a status that the app is suspended. What is known of it
 // stays.
-func asSuspended(s fleet.AppStatus) fleet.AppStatus {
-	s.Reason, s.Hint = reasonSuspended, ""
-	s.Message = "suspended: nothing is rendered, applied, pruned or healed"
+func asSuspended(s fleet.AppStatus, why string) fleet.AppStatus {
+	s.Reason, s.Message, s.Hint = reasonSuspended, why, ""
 	if len(s.Drift) > 0 {
 		s.Message += "; " + describeDrift(s.Drift)
 	}

@@ -177,7 +177,7 @@ func (e *Engine) dependencies(v view) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, name := range names {
-		w, wanted := e.world.wanted[name]
+		w, wanted := e.wanted(name)
 		a := e.apps[name]
 		switch {
 		case !wanted:

@@ -15,17 +15,17 @@ import (
 
 // App is all that is kept of one app.
 type App struct {
-	Name     fleet.AppName        `json:"name"`
-	Spec     json.RawMessage      `json:"spec,omitempty"` // of what is applied
-	Path     string               `json:"path,omitempty"` // with its template filled in
-	Revision fleet.Revision       `json:"revision,omitempty"`
-	Digest   fleet.Digest         `json:"digest,omitempty"`
-	Reads    unit.ReadSet         `json:"reads,omitzero"`
-	Items    []inventory.Item     `json:"items,omitempty"`
-	Images   []string             `json:"images,omitempty"`  // of the pods that were last applied
-	History  []fleet.HistoryEntry `json:"history,omitempty"` // newest first
-	Pending  *fleet.Plan          `json:"pending,omitempty"`
-	Granted  *Grant               `json:"granted,omitempty"`
+	Name     fleet.AppName    `json:"name"`
+	Spec     json.RawMessage  `json:"spec,omitempty"` // of what is applied
+	Path     string           `json:"path,omitempty"` // with its template filled in
+	Revision fleet.Revision   `json:"revision,omitempty"`
+	Digest   fleet.Digest     `json:"digest,omitempty"`
+	Reads    unit.ReadSet     `json:"reads,omitzero"`
+	Items    []inventory.Item `json:"items,omitempty"`
+	Images   []string         `json:"images,omitempty"`  // of the pods that were last applied
+	History  []Entry          `json:"history,omitempty"` // newest first
+	Pending  *fleet.Plan      `json:"pending,omitempty"`
+	Granted  *Grant           `json:"granted,omitempty"`
 	// Halfway: a change was begun and not finished, so what runs is not what
 	// Digest says.
 	Halfway bool `json:"halfway,omitempty"`
@@ -75,9 +75,15 @@ func (a *App) Applied() ([]unit.Object, error) {
 	return out, nil
 }
 
-// Remember adds to the history.
+// Entry is one thing that was applied, with the App's spec as it was then.
+type Entry struct {
+	fleet.HistoryEntry
+	Spec json.RawMessage `json:"spec,omitempty"`
+}
+
+// Remember adds what is applied now to the history.
 func (a *App) Remember(e fleet.HistoryEntry) {
-	a.History = slices.Insert(slices.Clone(a.History), 0, e)
+	a.History = slices.Insert(slices.Clone(a.History), 0, Entry{HistoryEntry: e, Spec: a.Spec})
 	if len(a.History) > maxHistory {
 		a.History = a.History[:maxHistory]
 	}

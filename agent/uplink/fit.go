@@ -16,6 +16,7 @@ const (
 	mostDrift   = 8
 	mostFields  = 8
 	mostPath    = 256
+	mostHolds   = 4
 	mostSources = 32 << 10 // of all repositories together
 )
 
@@ -31,7 +32,7 @@ func fit(s fleet.AppStatus) fleet.AppStatus {
 	if len(s.Drift) > mostDrift {
 		s.Drift = s.Drift[:mostDrift]
 	}
-	s.Images = fitImages(s.Images)
+	s.Images, s.Holds = fitImages(s.Images), fitHolds(s.Holds)
 	drift := make([]fleet.DriftSummary, len(s.Drift))
 	for i, d := range s.Drift {
 		d.Manager = shorten(d.Manager, mostPath)
@@ -58,6 +59,25 @@ func fitImages(all []string) []string {
 		}
 	}
 	return out
+}
+
+func fitHolds(all []fleet.Hold) []fleet.Hold {
+	var out []fleet.Hold
+	for _, h := range all[:min(len(all), mostHolds)] {
+		h.By, h.Why, h.Refused = shorten(h.By, mostPath), shorten(h.Why, mostPath), shorten(h.Refused, mostPath)
+		out = append(out, h)
+	}
+	return out
+}
+
+// cutHolds gives up what is said about holds. It tells whether there was any.
+func cutHolds(all []fleet.Hold) (cut bool) {
+	const most = mostPath / 8
+	for i, h := range all {
+		cut = cut || len(h.By) > most || len(h.Why) > most || len(h.Refused) > most
+		all[i].By, all[i].Why, all[i].Refused = shorten(h.By, most), shorten(h.Why, most), shorten(h.Refused, most)
+	}
+	return cut
 }
 
 // fitSources names as many repositories as one report takes, the first of them.
@@ -94,6 +114,7 @@ func squeeze(s fleet.AppStatus) fleet.AppStatus {
 			s.Drift = s.Drift[:len(s.Drift)-1]
 		case len(s.Images) > 0:
 			s.Images = s.Images[:len(s.Images)-1]
+		case cutHolds(s.Holds):
 		case len(s.Message) > mostPath:
 			s.Message = shorten(s.Message, len(s.Message)/2)
 		case s.Hint != "" || len(s.Message) > 0:

@@ -38,7 +38,7 @@ func (s *session) onIntent(m *nats.Msg) {
 // takeKept hands out the intent from before the start.
 func (s *session) takeKept(ctx context.Context) error {
 	in := s.state().Intent
-	if in.Revision == 0 && len(in.Labels) == 0 {
+	if in.Revision == 0 && len(in.Labels) == 0 && len(in.Holds) == 0 {
 		return nil
 	}
 	return s.take(ctx, in)
@@ -88,8 +88,8 @@ func (s *session) consider(ctx context.Context, in fleet.Intent) error {
 	if in.Instance != k.Instance || !in.Newer(k.Intent) {
 		return nil
 	}
-	// Absence takes no label away: only Removed does.
-	in.Labels = in.Merge(k.Intent.Labels)
+	// Absence takes no label away, and lifts no hold: only what is said does.
+	in.Labels, in.Holds = in.Merge(k.Intent.Labels), in.MergeHolds(k.Intent.Holds)
 	err := s.retry(ctx, "the intent could not be kept", func() error {
 		return s.change(ctx, func(k *Kept) { k.Intent = in })
 	})

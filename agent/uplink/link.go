@@ -150,9 +150,9 @@ func (u *Uplink) enrol(ctx context.Context) error {
 	}
 	return u.change(ctx, func(k *Kept) {
 		// What this hub wants counts from here on, however it numbers it: it may be
-		// another, or have forgotten this cluster. It starts from the labels there
-		// are: joining takes none away.
-		k.Intent = fleet.Intent{Instance: got.Instance, Labels: k.Intent.Labels}
+		// another, or have forgotten this cluster. It starts from the labels and holds
+		// there are: joining takes none away.
+		k.Intent = fleet.Intent{Instance: got.Instance, Labels: k.Intent.Labels, Holds: k.Intent.Holds}
 		k.Seed, k.NextSeed, k.NextJoin = seed, "", ""
 		k.JWT, k.URLs, k.CA, k.Join, k.Instance = got.JWT, t.URLs, t.CA, t.Join, got.Instance
 	})

@@ -216,6 +216,39 @@ func TestJoiningAnewTakesANewKeyAndKeepsTheLabels(t *testing.T) {
 	}
 }
 
+func TestOnlyAnOrderLiftsAHold(t *testing.T) {
+	h, s, v := newHub(t), newSpoke(), &vault{}
+	held := func(name string) fleet.HoldOrder {
+		return fleet.HoldOrder{App: fleet.AppName{Namespace: "shop", Name: name}, Hold: fleet.Hold{Kind: fleet.HoldSuspend, By: "jane"}}
+	}
+	h.set(func() { h.intent = fleet.Intent{Revision: 3, Holds: []fleet.HoldOrder{held("a"), held("b")}} })
+	_, stop := run(t, h.token("j1"), s, v)
+	take(t, s)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	over := held("a")
+	over.Lifted = true
+	h.mu.Lock()
+	h.instance, h.intent = "hub2", fleet.Intent{Revision: 1}
+	h.mu.Unlock()
+	s = newSpoke()
+	run(t, h.token("j2"), s, v)
+	for range 2 { // what was kept, and what the new hub says
+		if in := take(t, s); len(in.Holds) != 2 {
+			t.Errorf("taken: %+v", in)
+		}
+	}
+	h.push(fleet.Intent{Instance: "hub2", Revision: 2, Holds: []fleet.HoldOrder{over}})
+	if in := take(t, s); len(in.Holds) != 2 || !in.Holds[0].Lifted || in.Holds[1].Lifted {
+		t.Errorf("taken: %+v", in)
+	}
+	h.push(fleet.Intent{Instance: "hub2", Revision: 3})
+	if in := take(t, s); len(in.Holds) != 1 || in.Holds[0].App.Name != "b" {
+		t.Errorf("taken: %+v", in)
+	}
+}
+
 func TestARefusedTokenLeavesTheOldCredentials(t *testing.T) {
 	h, v := newHub(t), &vault{}
 	_, stop := run(t, h.token("j1"), newSpoke(), v)
@@ -428,6 +461,7 @@ func TestALongStatusIsCutToWhatMayTravel(t *testing.T) {
 		s.Hint, s.Path, s.Reason = text, text, text
 		s.Source = &fleet.SourceStatus{URL: text, Follows: text, ServedBy: text}
 		for range 100 {
+			s.Holds = append(s.Holds, fleet.Hold{Kind: fleet.HoldSuspend, By: text, Why: text, Refused: text})
 			s.Drift = append(s.Drift, fleet.DriftSummary{Object: fleet.ObjectRef{Kind: "ConfigMap", Version: "v1", Name: "web"}, Manager: text, Fields: []string{text, text, text}})
 			s.Images = append(s.Images, strings.Repeat("i", 200), text)
 		}

@@ -16,6 +16,7 @@ type Action string
 const (
 	See     Action = "see"
 	Sync    Action = "sync"
+	Hold    Action = "suspend, resume or roll back"
 	Approve Action = "approve" // rejecting too
 	Label   Action = "label"
 	Join    Action = "join"
@@ -26,9 +27,9 @@ const (
 
 var may = map[fleet.Role][]Action{
 	fleet.RoleViewer:   {See},
-	fleet.RoleOperator: {See, Sync},
+	fleet.RoleOperator: {See, Sync, Hold},
 	fleet.RoleApprover: {See, Approve},
-	fleet.RoleAdmin:    {See, Sync, Approve, Label, Join, Remove, Manage, Push},
+	fleet.RoleAdmin:    {See, Sync, Hold, Approve, Label, Join, Remove, Manage, Push},
 	fleet.RoleHook:     {Push},
 }
 

@@ -168,7 +168,7 @@ func TestEveryParameterThatIsDescribedIsTaken(t *testing.T) {
 	f := serve(t, fleettest.NewHub(fleettest.Sample()))
 	good := map[string]string{
 		"selector": "env", "limit": "1", "fields": "", "since": "2026-03-14T09:26:53Z", "until": "2027-03-14T09:26:53Z", "pending": "true",
-		"drifted": "false", "revision": "1111111", "sync": "Synced", "health": "Healthy", "app": "default/guestbook", "cluster": "dev",
+		"drifted": "false", "held": "false", "revision": "1111111", "sync": "Synced", "health": "Healthy", "app": "default/guestbook", "cluster": "dev",
 		"name": "dev", "namespace": "default", "image": "*", "actor": "x", "action": "label", "continue": "",
 	}
 	for path, ops := range describedBy(t, f).paths {

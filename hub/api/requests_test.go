@@ -71,6 +71,9 @@ var calls = []struct {
 	{"POST", "/api/v1/joins", `{"cluster":"edge","ttl":"1h"}`, 200},
 	{"POST", app + "/reject", `{"plan":"plan-1"}`, 204},
 	{"POST", "/api/v1/apps/default/guestbook/sync", `{"clusters":[]}`, 200},
+	{"POST", "/api/v1/apps/default/guestbook/suspend", `{"clusters":["prod"],"why":"look"}`, 200},
+	{"POST", "/api/v1/clusters/dev/apps/default/guestbook/rollback", `{"revision":"1111111"}`, 200},
+	{"POST", "/api/v1/apps/default/guestbook/resume", `{"clusters":[],"only":"suspend"}`, 200},
 	{"POST", "/api/v1/approvals", `{"statement":"e30=","signature":""}`, 400}, // reaches the hub, which refuses it
 	{"POST", "/hooks/git", `{"repository":{"url":"https://git.example.com/fleet"}}`, 204},
 	{"DELETE", "/api/v1/clusters/staging", "", 204},

@@ -45,6 +45,9 @@ func (s *server) apps(r *http.Request) (any, error) {
 	if f.Drifted, err = boolean(q, "drifted"); err != nil {
 		return nil, err
 	}
+	if f.Held, err = boolean(q, "held"); err != nil {
+		return nil, err
+	}
 	items, err := s.Hub.Apps(r.Context(), f)
 	if err != nil {
 		return nil, err
@@ -198,6 +201,44 @@ func (s *server) sync(r *http.Request) (any, error) {
 	}
 	asked, err := s.Hub.Sync(r.Context(), app, in.Clusters)
 	return client.SyncClusters{Clusters: asked}, err
+}
+
+func (s *server) suspend(r *http.Request) (any, error) {
+	app, err := appName(r)
+	if err != nil {
+		return nil, err
+	}
+	var in client.SuspendClusters
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	asked, err := s.Hub.Suspend(r.Context(), app, in.Clusters, in.Why)
+	return client.AskedClusters{Clusters: asked}, err
+}
+
+func (s *server) resume(r *http.Request) (any, error) {
+	app, err := appName(r)
+	if err != nil {
+		return nil, err
+	}
+	var in client.ResumeClusters
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	asked, err := s.Hub.Resume(r.Context(), app, in.Clusters, in.Only)
+	return client.AskedClusters{Clusters: asked}, err
+}
+
+func (s *server) rollback(r *http.Request) (any, error) {
+	cluster, app, err := appOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var in fleet.RollbackTo
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return s.Hub.Rollback(r.Context(), cluster, app, in)
 }
 
 func (s *server) login(r *http.Request) (any, error) {

@@ -71,6 +71,10 @@ func (l *ledger) altered(s *spoke, alter func(*fleet.Intent)) (fleet.Intent, []b
 		return next, nil, nil
 	}
 	l.trim(s.name, &next)
+	if !roomForHolds(next) {
+		return next, nil, fleet.WithHint(fleet.Conflict("cluster %s: more apps are suspended and rolled back there than the hub can keep", s.name),
+			"resume some of them: capstan get apps --held --cluster "+s.name)
+	}
 	next.Instance = l.cfg.Instance
 	next.Revision = s.intent.Revision + 1
 	b, err := json.Marshal(next)
@@ -92,6 +96,7 @@ func (l *ledger) trim(cluster string, in *fleet.Intent) {
 		in.Syncs = slices.Delete(in.Syncs, 0, n)
 	}
 	in.Approvals = slices.DeleteFunc(in.Approvals, func(a fleet.SignedApproval) bool { return expired(a, now) })
+	trimHolds(in)
 	if len(in.Rejected) == 0 {
 		return
 	}
@@ -134,5 +139,6 @@ func cloneIntent(in fleet.Intent) fleet.Intent {
 	in.Approvals = slices.Clone(in.Approvals)
 	in.Syncs = slices.Clone(in.Syncs)
 	in.Rejected = slices.Clone(in.Rejected)
+	in.Holds = slices.Clone(in.Holds)
 	return in
 }

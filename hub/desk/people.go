@@ -199,25 +199,11 @@ const maxWhy = 1000
 
 // Sync implements fleet.Hub.
 func (d *Desk) Sync(ctx context.Context, app fleet.AppName, clusters []string) ([]string, error) {
-	if _, err := fleet.ParseAppName(app.String()); err != nil {
-		return nil, err
-	}
-	have, err := d.Apps(ctx, fleet.AppFilter{Clusters: clusters, Namespace: app.Namespace, Name: app.Name})
+	have, err := d.having(ctx, app, clusters)
 	if err != nil {
 		return nil, err
 	}
-	var asked []string
-	for _, a := range have {
-		asked = append(asked, a.Cluster)
-	}
-	for _, name := range clusters {
-		if !slices.Contains(asked, name) {
-			return nil, fleet.NotFound("cluster %s has no app %s", name, app)
-		}
-	}
-	if len(asked) == 0 {
-		return nil, fleet.WithHint(fleet.NotFound("no cluster has an app %s", app), "see: capstan get apps")
-	}
+	asked := clustersOf(have)
 	r := fleet.SyncRequest{ID: newID(), App: app, At: d.cfg.Now().UTC()}
 	err = d.changeAll(ctx, asked, entry{Action: "sync", App: app.String()}, func(in *fleet.Intent) { in.Syncs = append(in.Syncs, r) })
 	return asked, err

@@ -281,51 +281,11 @@ func (g *Guard) Reject(ctx context.Context, cluster string, app fleet.AppName, p
 // Sync implements fleet.Hub. No clusters: those that have the app, as far as
 // the one who asks may.
 func (g *Guard) Sync(ctx context.Context, app fleet.AppName, clusters []string) ([]string, error) {
-	r, err := g.people.rights(ctx)
+	clusters, err := g.among(ctx, access.Sync, app, clusters)
 	if err != nil {
 		return nil, err
-	}
-	if !r.Anywhere(access.Sync) {
-		return nil, refusal(r.Decide(access.Sync, access.Fleet))
-	}
-	if r.Everywhere(access.Sync) {
-		return g.fleet.Sync(ctx, app, clusters)
-	}
-	for _, c := range clusters {
-		if err := g.may(ctx, access.Sync, c, app); err != nil {
-			return nil, err
-		}
-	}
-	if len(clusters) == 0 {
-		if clusters, err = g.syncable(ctx, r, app); err != nil {
-			return nil, err
-		}
 	}
 	return g.fleet.Sync(ctx, app, clusters)
-}
-
-func (g *Guard) syncable(ctx context.Context, r access.Rights, app fleet.AppName) ([]string, error) {
-	if _, err := fleet.ParseAppName(app.String()); err != nil {
-		return nil, err
-	}
-	have, err := g.fleet.Apps(ctx, fleet.AppFilter{Namespace: app.Namespace, Name: app.Name})
-	if err != nil {
-		return nil, err
-	}
-	known, err := g.labels(ctx, fleet.ClusterFilter{})
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, a := range have {
-		if r.Decide(access.Sync, access.Resource{Cluster: a.Cluster, Labels: known[a.Cluster], App: app}).Allowed {
-			out = append(out, a.Cluster)
-		}
-	}
-	if len(out) == 0 {
-		return nil, refusal(access.Decision{Reason: "there is no cluster on which " + fleet.Actor(ctx) + " may sync " + app.String()})
-	}
-	return out, nil
 }
 
 // Events implements fleet.Hub.

@@ -355,6 +355,12 @@ func readable(s fleet.AppStatus) fleet.AppStatus {
 		p.Revision, p.Digest, p.Gate, p.Plan, p.Action = plain(p.Revision), plain(p.Digest), plain(p.Gate), plain(p.Plan), plain(p.Action)
 		s.Pending = &p
 	}
+	s.Holds = slices.Clone(s.Holds)
+	for i, h := range s.Holds {
+		h.Kind, h.By, h.Why, h.Refused = plain(h.Kind), plain(h.By), plain(h.Why), plain(h.Refused)
+		h.Revision, h.Digest = plain(h.Revision), plain(h.Digest)
+		s.Holds[i] = h
+	}
 	s.Images = slices.Clone(s.Images)
 	for i, image := range s.Images {
 		s.Images[i] = plain(image)

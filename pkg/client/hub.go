@@ -37,6 +37,9 @@ func (c *Client) Apps(ctx context.Context, f fleet.AppFilter) ([]fleet.AppStatus
 	if f.Drifted {
 		add(q, "drifted", "true")
 	}
+	if f.Held {
+		add(q, "held", "true")
+	}
 	var out List[fleet.AppStatus]
 	err := c.call(ctx, http.MethodGet, "/apps", q, nil, &out)
 	return out.Items, err
@@ -125,6 +128,33 @@ func (c *Client) Sync(ctx context.Context, app fleet.AppName, clusters []string)
 	var out SyncClusters
 	err := c.call(ctx, http.MethodPost, "/apps/"+app.String()+"/sync", nil, SyncClusters{Clusters: clusters}, &out)
 	return out.Clusters, err
+}
+
+// Suspend implements fleet.Hub.
+func (c *Client) Suspend(ctx context.Context, app fleet.AppName, clusters []string, why string) ([]string, error) {
+	return c.ofApp(ctx, app, "suspend", SuspendClusters{Clusters: clusters, Why: why})
+}
+
+// Resume implements fleet.Hub.
+func (c *Client) Resume(ctx context.Context, app fleet.AppName, clusters []string, only fleet.HoldKind) ([]string, error) {
+	return c.ofApp(ctx, app, "resume", ResumeClusters{Clusters: clusters, Only: only})
+}
+
+// ofApp has clusters do something with an app, and returns those that were asked.
+func (c *Client) ofApp(ctx context.Context, app fleet.AppName, what string, in any) ([]string, error) {
+	if err := validateApp(app); err != nil {
+		return nil, err
+	}
+	var out AskedClusters
+	err := c.call(ctx, http.MethodPost, "/apps/"+app.String()+"/"+what, nil, in, &out)
+	return out.Clusters, err
+}
+
+// Rollback implements fleet.Hub.
+func (c *Client) Rollback(ctx context.Context, cluster string, app fleet.AppName, to fleet.RollbackTo) (fleet.Hold, error) {
+	var out fleet.Hold
+	err := c.onApp(ctx, http.MethodPost, cluster, app, "rollback", to, &out)
+	return out, err
 }
 
 // Events implements fleet.Hub.

@@ -1,5 +1,7 @@
 package client
 
+import "github.com/capstan-gitops/capstan/pkg/fleet"
+
 // The bodies that the hub's API takes and gives beside the fleet's own types.
 // hub/api reads and writes these very types, so the two can't drift apart.
 
@@ -51,6 +53,25 @@ type RejectRequest struct {
 
 // SyncClusters names the clusters to ask, and those that were asked.
 type SyncClusters struct {
+	Clusters []string `json:"clusters"`
+}
+
+// SuspendClusters names the clusters that are to leave an app as it is; none: all
+// that have it.
+type SuspendClusters struct {
+	Clusters []string `json:"clusters"`
+	Why      string   `json:"why,omitempty"`
+}
+
+// ResumeClusters names the clusters that are to let an app follow Git again;
+// none: all on which it is held.
+type ResumeClusters struct {
+	Clusters []string       `json:"clusters"`
+	Only     fleet.HoldKind `json:"only,omitempty"` // suspend or rollback; empty: both
+}
+
+// AskedClusters names the clusters that were asked.
+type AskedClusters struct {
 	Clusters []string `json:"clusters"`
 }
 

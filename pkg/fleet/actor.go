@@ -7,7 +7,7 @@ type Role string
 
 const (
 	RoleViewer   Role = "viewer"   // sees clusters, apps, plans and who changed what
-	RoleOperator Role = "operator" // sees, and has clusters sync
+	RoleOperator Role = "operator" // sees, and has clusters sync, suspend, resume and roll back
 	RoleApprover Role = "approver" // sees, and relays or withholds approvals
 	RoleAdmin    Role = "admin"    // all of that, and labels, joins and removes clusters, and makes tokens
 	RoleHook     Role = "hook"     // tells of pushes, and sees nothing

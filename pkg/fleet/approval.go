@@ -11,6 +11,7 @@ type Action string
 const (
 	ActionApply        Action = "apply"         // go from one digest to another
 	ActionRemove       Action = "remove"        // take the app off the cluster
+	ActionRollback     Action = "rollback"      // go back to what ran before
 	ActionConfirmPrune Action = "confirm-prune" // go ahead although the prune guard stopped it
 )
 
@@ -41,7 +42,7 @@ const MaxApprovalLife = 7 * 24 * time.Hour
 // Validate checks an approval's form, not its signature. The error is ErrInvalid.
 func (a Approval) Validate() error {
 	switch a.Action {
-	case ActionApply, ActionRemove, ActionConfirmPrune:
+	case ActionApply, ActionRemove, ActionRollback, ActionConfirmPrune:
 	default:
 		return Invalid("approval: action %q is not known", a.Action)
 	}

@@ -51,6 +51,21 @@ type Hub interface {
 	// It returns the clusters that were asked. ErrNotFound: nobody has it.
 	Sync(ctx context.Context, app AppName, clusters []string) ([]string, error)
 
+	// Suspend has clusters leave an app as it is until it is resumed: nothing of it
+	// is rendered, applied, pruned or healed. No clusters: all that have it. It
+	// returns the clusters that were asked; what they say to it is in the app's
+	// Holds. ErrNotFound: nobody has it. ErrConflict: too much is held there.
+	Suspend(ctx context.Context, app AppName, clusters []string, why string) ([]string, error)
+	// Rollback has a cluster bring an app back to what it ran before, and keep it
+	// there until it is resumed. It returns what it asked for. ErrNotFound: no such
+	// app, or its history there has no such revision. ErrConflict as with Suspend.
+	Rollback(ctx context.Context, cluster string, app AppName, to RollbackTo) (Hold, error)
+	// Resume has clusters let an app follow Git again: it lifts holds of a kind, or
+	// with no kind all. No clusters: all that have it. Those on which nothing of the
+	// kind is held are left out. It returns the clusters that were asked.
+	// ErrNotFound: one of them has no such app. ErrConflict: it is held on none.
+	Resume(ctx context.Context, app AppName, clusters []string, only HoldKind) ([]string, error)
+
 	// Events lists what people changed, oldest first, a page at a time.
 	Events(ctx context.Context, f EventFilter) (EventPage, error)
 	// Changes lists what changed on the clusters: revisions that were applied, apps
@@ -81,6 +96,7 @@ type AppFilter struct {
 	Health    Health
 	Pending   bool // only where something waits
 	Drifted   bool // only where objects differ from what was applied
+	Held      bool // only where somebody suspended the app, or rolled it back
 }
 
 // JoinGrant is what a new agent needs to enrol.

@@ -6,7 +6,7 @@ import (
 )
 
 // Intent is what people want of one cluster, as far as the hub knows: labels
-// they assigned, approvals they signed, syncs they asked for. The hub versions
+// they assigned, approvals they signed, syncs they asked for, apps they hold. The hub versions
 // it by (Instance, Revision). Absence never takes a label away: that is said
 // in Removed.
 type Intent struct {
@@ -19,6 +19,8 @@ type Intent struct {
 	Approvals []SignedApproval       `json:"approvals,omitempty"` // that have not expired
 	Syncs     []SyncRequest          `json:"syncs,omitempty"`
 	Rejected  []Rejection            `json:"rejected,omitempty"`
+	// Holds keep apps from following Git, or say that it is over. Absence lifts none.
+	Holds []HoldOrder `json:"holds,omitempty"`
 }
 
 // SyncRequest asks an agent to look at Git, and at an app, now.

@@ -24,7 +24,8 @@ type AppStatus struct {
 	// Source is what the app is read from, where that is not the agent's own
 	// repository; the app "root" has that one. It has no Head and no Message.
 	Source  *SourceStatus `json:"source,omitempty"`
-	Changed time.Time     `json:"changed"` // when this status last differed from the one before
+	Holds   []Hold        `json:"holds,omitempty"` // that people asked for through the hub, one of a kind
+	Changed time.Time     `json:"changed"`         // when this status last differed from the one before
 }
 
 // MaxImages is how many images a status names: a report must stay small.

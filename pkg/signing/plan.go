@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nkeys"
 
@@ -91,11 +92,11 @@ func checkPlan(p fleet.Plan) error {
 		return fmt.Errorf("plan: %w", err)
 	}
 	switch {
-	case p.Action == fleet.ActionApply && p.To == fleet.NoDigest:
+	case (p.Action == fleet.ActionApply || p.Action == fleet.ActionRollback) && p.To == fleet.NoDigest:
 		return fleet.Invalid("plan %s for %s: it applies nothing", p.ID, p.App)
 	case p.Action == fleet.ActionRemove && p.To != fleet.NoDigest:
 		return fleet.Invalid("plan %s for %s: it removes the app, yet has a wanted digest", p.ID, p.App)
-	case p.Action != fleet.ActionApply && p.Action != fleet.ActionRemove && p.Action != fleet.ActionConfirmPrune:
+	case !slices.Contains([]fleet.Action{fleet.ActionApply, fleet.ActionRemove, fleet.ActionRollback, fleet.ActionConfirmPrune}, p.Action):
 		return fleet.Invalid("plan %s for %s: action %q is not known", p.ID, p.App, clip(string(p.Action)))
 	}
 	return checkWanted(p)

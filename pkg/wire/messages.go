@@ -178,6 +178,14 @@ func (i Intent) Validate() error {
 	if i.Intent.Instance == "" {
 		return fleet.Invalid("it names no hub instance")
 	}
+	if n := len(i.Intent.Holds); n > fleet.MaxOrders {
+		return fleet.Invalid("it has %d holds, more than %d", n, fleet.MaxOrders)
+	}
+	for _, o := range i.Intent.Holds {
+		if err := o.Validate(); err != nil {
+			return fmt.Errorf("hold: %w", err)
+		}
+	}
 	return fleet.ValidateLabels(i.Intent.Labels)
 }
 

@@ -22,7 +22,7 @@ func newCheck(s *shell) *cobra.Command {
 		Use:   "check [APP]",
 		Short: "Tell whether clusters are as Git wants them",
 		Long: `Tell whether apps are as Git wants them on the clusters asked for: synced and
-healthy, nothing waiting, no cluster silent; with --revision, at that commit.
+healthy, nothing waiting or held, no cluster silent; with --revision, at that commit.
 What is not is listed. The exit code is 0 where all is, 1 where something
 differs, 3 where it can't be told.`,
 		Example: `  capstan check
@@ -89,6 +89,6 @@ func (s *shell) check(ctx context.Context, args []string, f *checkFlags) (differ
 
 // well tells whether an app is as Git wants it.
 func well(a fleet.AppStatus, revision string) bool {
-	return !a.Stale && a.Sync == fleet.Synced && (a.Health == fleet.Healthy || a.Health == fleet.Suspended) && a.Pending == nil &&
+	return !a.Stale && a.Sync == fleet.Synced && (a.Health == fleet.Healthy || a.Health == fleet.Suspended) && a.Pending == nil && !a.IsHeld() &&
 		(revision == "" || strings.HasPrefix(a.Revision.Commit(), revision))
 }

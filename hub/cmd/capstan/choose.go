@@ -127,6 +127,15 @@ func (w *where) phrase() string {
 	return ""
 }
 
+// clusters lists those that the app is on.
+func (c chosen) clusters() []string {
+	names := make([]string, len(c.where))
+	for i, a := range c.where {
+		names[i] = a.Cluster
+	}
+	return names
+}
+
 // pending lists the clusters on which the app has a plan that waits.
 func (c chosen) pending() []string {
 	var names []string

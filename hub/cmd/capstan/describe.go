@@ -149,6 +149,7 @@ func (s *shell) describeApp(ctx context.Context, h hub, a fleet.AppStatus) {
 		{"Path", a.Path},
 		{"Changed", s.when(a.Changed)},
 	})
+	s.describeHolds(ctx, h, a)
 	if p := a.Pending; p != nil {
 		s.printf("Waits:\n")
 		s.facts([][2]string{

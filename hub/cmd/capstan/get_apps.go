@@ -56,6 +56,7 @@ func newGetApps(s *shell) *cobra.Command {
 	c.Flags().StringVar((*string)(&wanted.Sync), "sync", "", "only Synced, OutOfSync, Pending or Unknown")
 	c.Flags().StringVar((*string)(&wanted.Health), "health", "", "only Healthy, Suspended, Progressing, Missing, Degraded or Unknown")
 	c.Flags().BoolVar(&wanted.Pending, "pending", false, "only where a plan waits")
+	c.Flags().BoolVar(&wanted.Held, "held", false, "only where somebody suspended the app, or rolled it back")
 	c.Flags().BoolVar(&wanted.Drifted, "drifted", false, "only where objects differ from what was applied")
 	return c
 }

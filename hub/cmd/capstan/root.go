@@ -43,6 +43,7 @@ func newRoot(s *shell) *cobra.Command {
 	root.AddCommand(
 		newGet(s), newDescribe(s), newDiff(s), newTree(s), newHistory(s),
 		newTrace(s), newCheck(s), newApprove(s), newReject(s), newSync(s),
+		newSuspend(s), newResume(s), newRollback(s),
 		newJoin(s), newLabel(s), newCluster(s), newOpen(s),
 		newLogin(s), newLogout(s), newToken(s), newAudit(s), newWhoami(s), newSupportBundle(s), newVersion(s),
 	)

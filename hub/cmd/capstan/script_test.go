@@ -70,7 +70,7 @@ type testHub struct {
 
 	mu       sync.Mutex
 	tampered map[string]fleet.SignedPlan // by cluster
-	refuses  string                      // cluster that takes no approval
+	refuses  string                      // cluster that takes no approval and no suspension
 }
 
 // Approve lets the clusters answer, as they do after a moment: an approval
@@ -100,6 +100,26 @@ func (h *testHub) Approve(ctx context.Context, a fleet.SignedApproval) error {
 		h.SetApp(found[0])
 	}
 	return nil
+}
+
+// Suspend lets a cluster refuse it.
+func (h *testHub) Suspend(ctx context.Context, app fleet.AppName, clusters []string, why string) ([]string, error) {
+	asked, err := h.Hub.Suspend(ctx, app, clusters, why)
+	h.mu.Lock()
+	refuses := h.refuses
+	h.mu.Unlock()
+	for _, c := range asked {
+		if c != refuses {
+			continue
+		}
+		found, err := h.Apps(ctx, fleet.AppFilter{Clusters: []string{c}, Name: app.Name, Namespace: app.Namespace})
+		if err != nil {
+			return nil, err
+		}
+		found[0].Holds[0].Refused = "this cluster does not let the hub suspend apps"
+		h.SetApp(found[0])
+	}
+	return asked, err
 }
 
 // Plan gives what a hub gives that can't be trusted.
@@ -318,7 +338,7 @@ func degrade(ts *testscript.TestScript, _ bool, args []string) {
 	h.SetApp(found[0])
 }
 
-// refuse makes a cluster refuse approvals: refuse CLUSTER.
+// refuse makes a cluster refuse approvals and suspensions: refuse CLUSTER.
 func refuse(ts *testscript.TestScript, _ bool, args []string) {
 	h := hubOf(ts)
 	h.mu.Lock()

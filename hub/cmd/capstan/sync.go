@@ -22,11 +22,7 @@ the next poll. It opens no gate: what needs approval waits for it.`,
 			if err != nil {
 				return err
 			}
-			var clusters []string
-			for _, a := range app.where {
-				clusters = append(clusters, a.Cluster)
-			}
-			asked, err := h.Sync(c.Context(), app.name, clusters)
+			asked, err := h.Sync(c.Context(), app.name, app.clusters())
 			if err != nil {
 				return err
 			}

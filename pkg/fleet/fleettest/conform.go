@@ -28,6 +28,9 @@ func Conform(t *testing.T, open func(t *testing.T, seed Seed) fleet.Hub) {
 		"approving":                                approvals,
 		"rejecting":                                rejections,
 		"syncing":                                  syncs,
+		"suspending":                               suspends,
+		"rolling back":                             rollbacks,
+		"resuming":                                 resumesApps,
 		"names that are none are refused":          badNames,
 		"a watch tells of changes and ends":        watches,
 		"a watch goes on where one ended":          resumes,
@@ -81,6 +84,9 @@ func everything(ctx context.Context, hub fleet.Hub) map[string]error {
 	errs["Approve"] = hub.Approve(ctx, approval("prod"))
 	errs["Reject"] = hub.Reject(ctx, "prod", Guestbook, "plan-1", "")
 	_, errs["Sync"] = hub.Sync(ctx, Guestbook, nil)
+	_, errs["Suspend"] = hub.Suspend(ctx, Guestbook, nil, "")
+	_, errs["Rollback"] = hub.Rollback(ctx, "dev", Guestbook, fleet.RollbackTo{})
+	_, errs["Resume"] = hub.Resume(ctx, Guestbook, nil, "")
 	_, errs["Events"] = hub.Events(ctx, fleet.EventFilter{})
 	_, errs["Changes"] = hub.Changes(ctx, fleet.EventFilter{})
 	_, errs["Watch"] = hub.Watch(ctx, "")
