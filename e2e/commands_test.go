@@ -48,6 +48,10 @@ const (
 //	forge WHAT CLUSTER NAME               an approval as an attacker would make it, or as its owner: see forge
 //	seal FILE                             encrypt data and stringData in a file of the fleet repository, as SOPS does
 //	key CLUSTER add|remove                the age key that opens what was sealed
+//	crds PROGRAM DIR                      copy the CRDs that come with a controller into a directory of the script
+//	kubeseal FILE                         put a SealedSecret in the place of the Secret in a file of the script
+//	sealingkey CLUSTER                    give Sealed Secrets the key that opens it
+//	controller CLUSTER PROGRAM start [ARG]...|stop|continue|kill   treat sealed-secrets so
 //	nowhere VALUE                         what hub and agents wrote down does not hold it
 var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"cluster": script((*play).cluster),
@@ -73,6 +77,11 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"seal":    script((*play).seal),
 	"key":     script((*play).ageKey),
 	"other":   other,
+
+	"crds":       script((*play).crds),
+	"kubeseal":   script((*play).kubeseal),
+	"sealingkey": script((*play).sealingKeyTo),
+	"controller": script((*play).controller),
 }
 
 // play is one script's stage.
@@ -85,6 +94,9 @@ type play struct {
 	sent    map[string]fleet.SignedApproval
 	age     ageKey
 	other   *otherRepository
+	sealing sealingKey
+
+	controllers []controller
 }
 
 var errUsage = errors.New("wrong arguments: see commands in commands_test.go")
@@ -348,7 +360,7 @@ func (p *play) revert(args []string) (string, error) {
 
 // showLogs prints what hub and agents wrote, when a script has failed.
 func (p *play) showLogs(log func(...any), dir string) {
-	files, err := filepath.Glob(filepath.Join(dir, "*", "agent.log"))
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*.log"))
 	if err != nil {
 		log(err)
 	}

@@ -64,6 +64,9 @@ func setUp(env *testscript.Env) error {
 			p.showLogs(env.T().Log, dir)
 		}
 		p.wait()
+		if err := p.endControllers(); err != nil {
+			env.T().Log(err)
+		}
 		if p.other != nil {
 			if err := p.other.server.Close(); err != nil {
 				env.T().Log(err)

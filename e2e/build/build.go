@@ -40,6 +40,10 @@ type recipe struct {
 	dir     string // below the checkout
 	pkg     string
 	ldflags string
+
+	module  string  // that pkg is in, where it is patched or brings CRDs
+	crds    string  // a directory of the module
+	patches []patch // to the module
 }
 
 // kubernetesVersion is what a build by the Kubernetes project itself would be
@@ -66,9 +70,12 @@ func (p Program) recipe() recipe {
 		return recipe{dir: "e2e", pkg: "sigs.k8s.io/kustomize/kustomize/v5", ldflags: "-s -w"}
 	case NATSServer:
 		return recipe{dir: "e2e", pkg: "github.com/nats-io/nats-server/v2", ldflags: "-s -w"}
-	default:
+	}
+	r, ok := controllers[p]
+	if !ok {
 		panic(fmt.Sprintf("no such program: %q", p))
 	}
+	return r
 }
 
 func kubernetesFlags() string {
@@ -109,7 +116,15 @@ func Make(ctx context.Context, program Program, progress Progress) (string, erro
 
 	r := program.recipe()
 	path := filepath.Join(out, string(program))
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-ldflags", r.ldflags, "-o", path, r.pkg)
+	args := []string{"build", "-v", "-ldflags", r.ldflags, "-o", path}
+	if len(r.patches) > 0 {
+		modfile, err := r.patched(ctx, out)
+		if err != nil {
+			return "", fmt.Errorf("build %s: %w", program, err)
+		}
+		args = append(args, "-modfile", modfile)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, r.pkg)...)
 	cmd.Dir = filepath.Join(root, r.dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	// Asked to end, go ends its compilers too; killed, it would leave them.
