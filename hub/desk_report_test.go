@@ -96,7 +96,7 @@ func TestARestartKeepsLabelsAndStatuses(t *testing.T) {
 }
 
 func TestAgentsOfALargeFleetBeatLessOften(t *testing.T) {
-	for i, want := range map[int]time.Duration{1: 0, 3500: 0, 3600: 20 * time.Second, 7100: 30 * time.Second} {
+	for i, want := range map[int]time.Duration{1: 0, 1700: 0, 1800: 20 * time.Second, 3500: 30 * time.Second} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			o := newOffice(t)
 			for n := range i {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
@@ -25,6 +26,7 @@ func (s *session) beat(ctx context.Context) error {
 			return err
 		case err != nil && s.nc.IsConnected():
 			s.cfg.Log.WarnContext(ctx, "a heartbeat failed", errorAttrs(err)...)
+			s.probe(ctx)
 			wait, pause = min(pause, wait), min(2*pause, mostPause)
 		case err == nil && s.nc.IsConnected():
 			pause = firstPause
@@ -43,6 +45,29 @@ func (s *session) beat(ctx context.Context) error {
 			t.Stop()
 			return ctx.Err()
 		}
+	}
+}
+
+// leastPatience is how long a heartbeat waits for its answer at least.
+const leastPatience = 2 * time.Second
+
+// patience is how long a heartbeat waits for its answer: until the next is due.
+func (s *session) patience() time.Duration {
+	return min(max(s.interval(), leastPatience), requestWithin)
+}
+
+const deadAfter = 30 * time.Second
+
+// probe connects anew where the server at the other end does not answer either:
+// a line that something in between has dropped looks as if it were up. A hub
+// that is only behind is left in peace.
+func (s *session) probe(ctx context.Context) {
+	if err := s.nc.FlushTimeout(s.cfg.DeadAfter); !errors.Is(err, nats.ErrTimeout) || ctx.Err() != nil {
+		return
+	}
+	s.cfg.Log.WarnContext(ctx, "the link to the hub is dead: connecting anew")
+	if err := s.nc.ForceReconnect(); err != nil {
+		s.cfg.Log.WarnContext(ctx, "can't connect anew", "error", err)
 	}
 }
 
@@ -70,7 +95,9 @@ func (s *session) heartbeat(ctx context.Context) error {
 		s.mu.Unlock()
 		report.Message = shorten(report.Message, 4*mostMessage)
 		report.Sources = fitSources(report.Sources)
-		ack, err := call[wire.HeartbeatAck](ctx, s, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
+		patient, cancel := context.WithTimeout(ctx, s.patience())
+		ack, err := call[wire.HeartbeatAck](patient, s, wire.HeartbeatSubject(s.cfg.Cluster), wire.Heartbeat{Epoch: k.Epoch, Cluster: report})
+		cancel()
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,6 @@ const (
 	requestWithin  = 10 * time.Second
 	firstReconnect = 500 * time.Millisecond
 	mostReconnect  = 30 * time.Second
-	pingEvery      = 20 * time.Second
 )
 
 // reconnectDelay grows, and spreads a whole fleet's agents that lost their hub
@@ -80,7 +79,9 @@ func (u *Uplink) connect(ctx context.Context, w way, up, down func()) (*nats.Con
 		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectBufSize(-1), // what could not be sent is sent anew, from the outbox
-		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
+		// Heartbeats ask for an answer already: answering pings beside them was most
+		// of what the hub of an idle fleet did.
+		nats.PingInterval(0),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if ctx.Err() == nil {
 				log.WarnContext(ctx, "the link to the hub is down", "error", err)

@@ -248,15 +248,25 @@ func (s *session) lost() {
 // missed.
 func (s *session) subscribe() error {
 	for subject, take := range map[string]nats.MsgHandler{
-		wire.IntentSubject(s.cfg.Cluster): s.onIntent,
-		wire.AskSubject(s.cfg.Cluster):    s.onAsk,
-		wire.GitSubject:                   s.onGit,
+		wire.AllDown(s.cfg.Cluster): s.onDown,
+		wire.GitSubject:             s.onGit,
 	} {
 		if _, err := s.nc.Subscribe(subject, take); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// onDown takes what the hub says to this agent alone, by one subscription: of
+// each the hub's NATS server keeps ten thousand.
+func (s *session) onDown(m *nats.Msg) {
+	switch m.Subject {
+	case wire.IntentSubject(s.cfg.Cluster):
+		s.onIntent(m)
+	case wire.AskSubject(s.cfg.Cluster):
+		s.onAsk(m)
+	}
 }
 
 func (s *session) onGit(m *nats.Msg) {

@@ -38,7 +38,12 @@ type Config struct {
 	// SwitchAfter is how long a link that was up may be down before the hub's
 	// other URLs are tried. 0: a minute.
 	SwitchAfter time.Duration
-	Log         *slog.Logger
+	// DeadAfter is how long the server may take to answer on a line where a
+	// heartbeat was not answered, before that is given up. 0: half a minute, so that
+	// a server to which ten thousand agents come at once is not made to take each
+	// twice.
+	DeadAfter time.Duration
+	Log       *slog.Logger
 }
 
 // DefaultHeartbeat is how often an agent says that it lives.
@@ -133,6 +138,9 @@ func New(cfg Config, spoke Spoke, vault Vault) (*Uplink, error) {
 	}
 	if cfg.SwitchAfter <= 0 {
 		cfg.SwitchAfter = switchAfter
+	}
+	if cfg.DeadAfter <= 0 {
+		cfg.DeadAfter = deadAfter
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

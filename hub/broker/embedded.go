@@ -31,10 +31,12 @@ func (b *Broker) options() (*server.Options, error) {
 		// Short first pings of ten thousand agents that return at once would be
 		// all the server does.
 		DisableShortFirstPing: true,
-		PingInterval:          30 * time.Second,
-		MaxPingsOut:           2,
-		AuthTimeout:           20,
-		MaxPayload:            1 << 20,
+		// Longer than agents take between heartbeats, so that only a silent one is
+		// asked: each answer costs its connection a stack of 32 KiB for a while.
+		PingInterval: pingEvery,
+		MaxPingsOut:  2,
+		AuthTimeout:  20,
+		MaxPayload:   1 << 20,
 		// It keeps what it knew of those that went, ten thousand by default, which
 		// nobody asks it for.
 		MaxClosedClients:   100,
@@ -126,6 +128,9 @@ func (b *Broker) webSocket(o *server.Options) error {
 	}
 	return nil
 }
+
+// pingEvery is how long a connection may be silent before it is asked.
+const pingEvery = 2 * time.Minute
 
 // maxStore is what JetStream may take on disk; set, so that a start does not
 // depend on how much is free.

@@ -29,7 +29,7 @@ func TestServersOfOnesOwnTellWhoIsThere(t *testing.T) {
 				open++
 			}
 		}
-		return open == 3
+		return open == 7
 	})
 	for _, nc := range append(more, a) {
 		nc.Close()

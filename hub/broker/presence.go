@@ -14,8 +14,9 @@ import (
 )
 
 // maxLinks is how many connections one credential may hold at a time. An agent
-// uses one; while another process takes over there are two.
-const maxLinks = 4
+// uses one; while another process takes over there are two. Those that something
+// in between has dropped count until the server notices, after three pingEvery.
+const maxLinks = 8
 
 // presence counts who is connected, by the server's own word on it.
 type presence struct {

@@ -81,7 +81,7 @@ func TestACredentialHoldsFewConnections(t *testing.T) {
 				open++
 			}
 		}
-		return open == 3
+		return open == 7
 	})
 	for cluster, nc := range map[string]*nats.Conn{"c1": a, "c2": other} {
 		if _, err := ask[wire.Ack](t, nc, wire.StatusSubject(cluster, web), status("well")); err != nil {

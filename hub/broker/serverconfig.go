@@ -108,7 +108,7 @@ func (c ServerConfig) listeners(b *strings.Builder) {
 		c.tls(line, "  ")
 		line("}")
 	}
-	line("max_payload: 1MB\nmax_control_line: 1024\nping_interval: \"30s\"\nping_max: 2")
+	line("max_payload: 1MB\nmax_control_line: 1024\nping_interval: \"2m\"\nping_max: 2")
 	line("authorization { timeout: 20 }")
 }
 

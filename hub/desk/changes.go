@@ -22,9 +22,9 @@ type known struct {
 	drift string // the objects that had drifted
 }
 
-func knownOf(s fleet.AppStatus) known {
-	// Ten thousand clusters run the same: one copy of it is kept.
-	return known{applied: applied{unique.Make(s.Revision).Value(), unique.Make(s.Digest).Value()}, drift: driftOf(s)}
+// knownOf keeps one copy of what ten thousand clusters run alike.
+func knownOf(s fleet.AppStatus) unique.Handle[known] {
+	return unique.Make(known{applied: applied{s.Revision, s.Digest}, drift: driftOf(s)})
 }
 
 func driftOf(s fleet.AppStatus) string {
@@ -40,25 +40,22 @@ func driftOf(s fleet.AppStatus) string {
 // The first report of an app is news once the agent has resent what it had: what
 // it resends was there before.
 func (p *Spokes) noteReport(ctx context.Context, s *spoke, old mark, now fleet.AppStatus) {
-	after := knownOf(now)
-	if old.gone {
-		old.known = known{}
-	}
-	if after.Digest != old.known.Digest && (old.version != 0 || s.resent == s.rec.Epoch) {
+	before, after := old.was(), knownOf(now).Value()
+	if after.Digest != before.Digest && (old.version != 0 || s.resent == s.rec.Epoch) {
 		e := fleet.Event{Action: fleet.ChangeApplied, After: raw(after.applied)}
-		if old.known.Digest != fleet.NoDigest {
-			e.Before = raw(old.known.applied)
+		if before.Digest != fleet.NoDigest {
+			e.Before = raw(before.applied)
 		}
 		p.noteChange(ctx, s, now.Name(), e)
 	}
-	if after.drift != "" && after.drift != old.known.drift {
+	if after.drift != "" && after.drift != before.drift {
 		p.noteChange(ctx, s, now.Name(), fleet.Event{Action: fleet.ChangeDrifted, Detail: raw(now.Drift)})
 	}
 }
 
 func (p *Spokes) noteGone(ctx context.Context, s *spoke, app fleet.AppName, old mark) {
-	if old.version != 0 && !old.gone {
-		p.noteChange(ctx, s, app, fleet.Event{Action: fleet.ChangeGone, Before: raw(old.known.applied)})
+	if old.there() {
+		p.noteChange(ctx, s, app, fleet.Event{Action: fleet.ChangeGone, Before: raw(old.was().applied)})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -65,19 +66,26 @@ type record struct {
 	Declared map[string]time.Time `json:"declared,omitempty"`
 }
 
-// mark is where an app's reports stand.
+// mark is where an app's reports stand. A large fleet has a hundred thousand.
 type mark struct {
 	epoch, seq uint64
 	version    uint64
 	size       int
-	gone       bool
-	at         time.Time // when it went
-	known      known
+	gone       *time.Time // when it went; nil: it is there
+	known      unique.Handle[known]
 	sum        uint64 // of the status
 }
 
 // there tells whether the app is.
-func (m mark) there() bool { return m.version != 0 && !m.gone }
+func (m mark) there() bool { return m.version != 0 && m.gone == nil }
+
+// was is what was known of the app, while it was there.
+func (m mark) was() known {
+	if m.version == 0 || m.gone != nil {
+		return known{}
+	}
+	return m.known.Value()
+}
 
 // status is what the bucket of statuses holds.
 type status struct {

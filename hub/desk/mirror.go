@@ -198,9 +198,8 @@ func (l *ledger) adoptStatus(s *spoke, app fleet.AppName, value []byte, st statu
 		return
 	}
 	s.bytes += len(value)
-	m := mark{epoch: st.Epoch, seq: st.Seq, version: version, size: len(value), sum: contentOf(value), known: knownOf(st.App)}
-	if st.Gone != nil {
-		m.gone, m.at = true, *st.Gone
+	m := mark{epoch: st.Epoch, seq: st.Seq, version: version, size: len(value), sum: contentOf(value), known: knownOf(st.App), gone: st.Gone}
+	if m.gone != nil {
 		s.marks[app] = m
 		l.fold(func(v View) { v.Gone(s.name, app) })
 		return

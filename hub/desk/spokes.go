@@ -150,7 +150,7 @@ func (p *Spokes) Heartbeat(ctx context.Context, cluster string, hb wire.Heartbea
 // The hub has agents beat less often where there are many, in whole steps, so
 // that a fleet that grows does not tell each of them something new every time.
 const (
-	beatsPerSecond = 350
+	beatsPerSecond = 170
 	paceStep       = 10 * time.Second
 	mostPace       = time.Minute
 )
@@ -352,7 +352,7 @@ func notEnrolled(cluster string) error {
 func (s *spoke) apps() int {
 	n := 0
 	for _, m := range s.marks {
-		if !m.gone {
+		if m.gone == nil {
 			n++
 		}
 	}

@@ -32,7 +32,7 @@ func (l *ledger) bury(ctx context.Context, s *spoke, app fleet.AppName, epoch, s
 	if old.version == 0 && !l.cfg.Shared {
 		// Nothing is there that an older report could be taken for the successor of;
 		// with other hubs that is not for sure.
-		s.marks[app] = mark{epoch: epoch, seq: seq, gone: true, at: now}
+		s.marks[app] = mark{epoch: epoch, seq: seq, gone: &now}
 		return l.clear(ctx, s, now)
 	}
 	stone := status{Epoch: epoch, Seq: seq, App: fleet.AppStatus{Namespace: app.Namespace, App: app.Name}, Gone: &now}
@@ -53,15 +53,15 @@ func (l *ledger) bury(ctx context.Context, s *spoke, app fleet.AppName, epoch, s
 func (l *ledger) clear(ctx context.Context, s *spoke, now time.Time) error {
 	var stones []fleet.AppName
 	for app, m := range s.marks {
-		if m.gone {
+		if m.gone != nil {
 			stones = append(stones, app)
 		}
 	}
 	slices.SortFunc(stones, func(a, b fleet.AppName) int {
-		return cmp.Or(s.marks[b].at.Compare(s.marks[a].at), a.Compare(b))
+		return cmp.Or(s.marks[b].gone.Compare(*s.marks[a].gone), a.Compare(b))
 	})
 	for i, app := range stones {
-		if i < maxGone && now.Sub(s.marks[app].at) <= goneLife {
+		if i < maxGone && now.Sub(*s.marks[app].gone) <= goneLife {
 			continue
 		}
 		if err := l.drop(ctx, s, app); err != nil && !hasMoved(err) {

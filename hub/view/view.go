@@ -45,7 +45,7 @@ type cluster struct {
 	assigned map[string]string
 	origins  map[string]fleet.LabelOrigin
 	labels   map[string]string // effective
-	apps     map[fleet.AppName]fleet.AppStatus
+	apps     map[fleet.AppName]*kept
 	order    []fleet.AppName // the apps' names, sorted; nil: to be made anew
 	counts   fleet.AppCounts // while the cluster is not stale
 }
@@ -56,7 +56,7 @@ func New() *View { return &View{clusters: make(map[string]*cluster), labelled: m
 func (v *View) cluster(name string) *cluster {
 	c := v.clusters[name]
 	if c == nil {
-		c = &cluster{apps: make(map[fleet.AppName]fleet.AppStatus), labels: map[string]string{}}
+		c = &cluster{apps: make(map[fleet.AppName]*kept), labels: map[string]string{}}
 		v.clusters[name], v.order = c, nil
 	}
 	return c
@@ -99,10 +99,11 @@ func (v *View) Lost(name string, at time.Time) {
 	}
 }
 
-// Assigned notes the labels people assigned at the hub.
+// Assigned notes the labels people assigned at the hub. The map must not change
+// any more.
 func (v *View) Assigned(name string, set map[string]string) {
 	c := v.cluster(name)
-	c.assigned = maps.Clone(set)
+	c.assigned = set
 	v.relabel(name, c)
 }
 
@@ -112,24 +113,23 @@ func (v *View) relabel(name string, c *cluster) {
 	c.labels = now
 }
 
-// Origins notes who set a cluster's labels, and when.
+// Origins notes who set a cluster's labels, and when. The map must not change any
+// more.
 func (v *View) Origins(name string, of map[string]fleet.LabelOrigin) {
-	v.cluster(name).origins = maps.Clone(of)
+	v.cluster(name).origins = of
 }
 
 // Reported notes how one app is.
 func (v *View) Reported(name string, s fleet.AppStatus) {
-	s.Cluster, s.Stale = name, false
-	s = interned(readable(s))
-	c, app := v.cluster(name), s.Name()
-	old, known := c.apps[app]
-	if known {
+	c, app, now := v.cluster(name), s.Name(), keep(readable(s))
+	if old := c.apps[app]; old != nil {
 		count(&c.counts, old, -1)
 	} else {
+		app = fleet.AppName{Namespace: intern(app.Namespace), Name: intern(app.Name)}
 		c.order = nil
 	}
-	count(&c.counts, s, 1)
-	c.apps[app] = s
+	count(&c.counts, now, 1)
+	c.apps[app] = now
 }
 
 // Gone forgets one app.
@@ -138,7 +138,7 @@ func (v *View) Gone(name string, app fleet.AppName) {
 	if c == nil {
 		return
 	}
-	if old, known := c.apps[app]; known {
+	if old := c.apps[app]; old != nil {
 		count(&c.counts, old, -1)
 		delete(c.apps, app)
 		c.order = nil
@@ -198,7 +198,7 @@ func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 			if f.Namespace != "" && f.Namespace != app.Namespace || f.Name != "" && f.Name != app.Name {
 				continue
 			}
-			if s := aged(c.apps[app], stale); f.Matches(s) {
+			if s := aged(c.apps[app].status(name, app), stale); f.Matches(s) {
 				out = append(out, s)
 			}
 		}
@@ -285,15 +285,15 @@ func (c *cluster) at(name string, now time.Time) fleet.Cluster {
 }
 
 // count adds an app to the sums, or with -1 takes it out.
-func count(n *fleet.AppCounts, s fleet.AppStatus, by int) {
+func count(n *fleet.AppCounts, k *kept, by int) {
 	n.Total += by
-	switch s.Sync {
+	switch k.sync.Value() {
 	case fleet.Synced:
 		n.Synced += by
 	case fleet.Pending:
 		n.Pending += by
 	}
-	if s.Health == fleet.Degraded {
+	if k.health.Value() == fleet.Degraded {
 		n.Degraded += by
 	}
 }
@@ -378,15 +378,7 @@ func readable(s fleet.AppStatus) fleet.AppStatus {
 	return s
 }
 
-// interned keeps one copy of what ten thousand clusters say alike.
-func interned(s fleet.AppStatus) fleet.AppStatus {
-	s.Cluster, s.Namespace, s.App = intern(s.Cluster), intern(s.Namespace), intern(s.App)
-	s.Revision, s.Digest, s.Path = intern(s.Revision), intern(s.Digest), intern(s.Path)
-	s.Message, s.Reason, s.Hint = intern(s.Message), intern(s.Reason), intern(s.Hint)
-	s.Sync, s.Health = intern(s.Sync), intern(s.Health)
-	return s
-}
-
+// intern keeps one copy of what ten thousand clusters say alike.
 func intern[T ~string](s T) T { return unique.Make(s).Value() }
 
 func readableSource(s fleet.SourceStatus) fleet.SourceStatus {

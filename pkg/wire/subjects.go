@@ -68,6 +68,9 @@ func IntentSubject(cluster string) string { return downPrefix + cluster + ".inte
 // AskSubject is where the hub asks an agent for a plan, a history or a tree.
 func AskSubject(cluster string) string { return downPrefix + cluster + ".ask" }
 
+// AllDown is what the hub says to one cluster's agent.
+func AllDown(cluster string) string { return downPrefix + cluster + ".*" }
+
 // EnrolSubject is where the holder of a join token enrols.
 func EnrolSubject(join string) string { return enrolPrefix + join }
 

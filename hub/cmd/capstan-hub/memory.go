@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -11,15 +12,18 @@ const (
 	// gcReading is the garbage, in percent of what lives, that is let be while the
 	// state is read: collecting more often is a good part of a start's time.
 	gcReading = 200
-	// gcServing is the same afterwards. Measured: half the heap of Go's own 100, no
-	// slower.
-	gcServing = 50
+	// gcServing is the same afterwards; at rest the limit has it collected sooner.
+	gcServing = 100
 
-	// memoryLooks is the time between looks at what is needed.
-	memoryLooks = time.Second
+	// memoryLooks is the time between looks at what is needed: short, because a
+	// label that goes to ten thousand agents takes a second.
+	memoryLooks = 200 * time.Millisecond
 	// collectEvery is how often it may be collected, about, to stay below the limit.
 	collectEvery = 4 * time.Second
 	leastRoom    = 32 << 20
+	// stormy is the share of what is needed that is allocated in one look when many
+	// come at once.
+	stormy = 40
 )
 
 // tendMemory keeps the process near what it needs, until ctx ends; what it
@@ -41,24 +45,53 @@ func tendMemory(ctx context.Context, env func(string) string) (started func()) {
 func keepNear(ctx context.Context) {
 	t := time.NewTicker(memoryLooks)
 	defer t.Stop()
-	before := readMemory()
-	need, pace := before.need(), uint64(0)
+	k := keeper{before: readMemory()}
+	k.need = k.before.need()
 	for {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return
 		}
-		now := readMemory()
-		if now.collections != before.collections {
-			// Only then are stacks made smaller: what they have grown to meanwhile is
-			// not what is needed, and takes of the room.
-			need = now.need()
+		limit, collect := k.look(readMemory())
+		debug.SetMemoryLimit(limit)
+		if collect {
+			runtime.GC()
 		}
-		pace = max(now.allocated-before.allocated, pace*3/4) // up at once, down slowly
-		debug.SetMemoryLimit(memoryLimit(need, pace))
-		before = now
 	}
+}
+
+// keeper decides, a look at a time, how much memory the process may have.
+type keeper struct {
+	before  memory
+	need    uint64 // bytes
+	pace    uint64 // bytes allocated a look, lately; stacks too
+	swollen bool   // since a storm it has not come down to what it needs
+	asked   bool   // the last look had it collected
+}
+
+// look tells the limit from now on, in bytes, and whether it is worth it to
+// collect at once.
+func (k *keeper) look(now memory) (limit int64, collect bool) {
+	needed := k.need
+	if now.collections != k.before.collections {
+		// Only then are stacks made smaller: what they have grown to meanwhile is
+		// not what is needed, and takes of the room.
+		k.need = now.need()
+	}
+	allocated := now.allocated - k.before.allocated + now.fixed - min(now.fixed, k.before.fixed)
+	storm := allocated > k.need/stormy
+	switch {
+	case storm:
+		k.swollen = true
+	case k.asked:
+		// Each collection makes stacks half as large, at most.
+		k.swollen = k.need < needed-needed/32
+	}
+	k.asked = k.swollen && !storm
+	k.pace = max(allocated, k.pace*15/16) // up at once, down slowly
+	k.before = now
+	return memoryLimit(k.need, k.pace), k.asked
 }
 
 // memory is what the runtime says of itself, in bytes.
@@ -88,10 +121,10 @@ func readMemory() memory {
 }
 
 // memoryLimit leaves room for what is allocated between two collections at a pace, in
-// bytes a look: an eighth of what is needed at least, since each collection costs
-// in proportion to it, and half of it at most.
+// bytes a look: a sixteenth of what is needed at least, since each collection costs
+// in proportion to it, and as much again at most.
 func memoryLimit(need, pace uint64) int64 {
 	room := pace * uint64(collectEvery/memoryLooks)
-	room = max(need/8, min(room, need/2))
+	room = max(need/16, min(room, need))
 	return int64(need + max(room, leastRoom))
 }

@@ -12,9 +12,9 @@ func TestTheMemoryLimitFollowsWhatIsNeeded(t *testing.T) {
 		want       int64
 	}{
 		"a small hub":           {20 * mib, 0, 52 * mib},
-		"a large one at rest":   {400 * mib, 10 * mib, 450 * mib},
-		"as large, and at work": {400 * mib, 20 * mib, 480 * mib},
-		"a storm":               {400 * mib, 500 * mib, 600 * mib},
+		"a large one at rest":   {400 * mib, 2 * mib, 440 * mib},
+		"as large, and at work": {400 * mib, 4 * mib, 480 * mib},
+		"a storm":               {400 * mib, 500 * mib, 800 * mib},
 	} {
 		if got := memoryLimit(c.need, c.pace); got != c.want {
 			t.Errorf("%s: %d MiB, want %d", name, got/mib, c.want/mib)
@@ -26,5 +26,31 @@ func TestTheRuntimeSaysWhatIsNeeded(t *testing.T) {
 	runtime.GC()
 	if m := readMemory(); m.live == 0 || m.fixed == 0 || m.allocated < m.live || m.collections == 0 {
 		t.Errorf("%+v", m)
+	}
+}
+
+func TestAStormIsFollowedByCollectionsUntilNothingShrinksAnyMore(t *testing.T) {
+	const mib = 1 << 20
+	at := func(live, fixed, allocated, collections uint64) memory {
+		return memory{live: live * mib, fixed: fixed * mib, allocated: allocated * mib, collections: collections}
+	}
+	k := keeper{before: at(300, 100, 0, 1), need: 400 * mib}
+	for i, c := range []struct {
+		now     memory
+		limit   int64
+		collect bool
+	}{
+		{at(300, 100, 1, 1), 432, false},   // at rest
+		{at(300, 400, 100, 1), 800, false}, // ten thousand connect: stacks grow
+		{at(310, 410, 101, 2), 1440, true}, // it is over
+		{at(310, 220, 102, 3), 1060, true}, // they shrink, and once more
+		{at(310, 120, 103, 4), 860, true},
+		{at(310, 118, 104, 5), 856, false}, // as small as they get
+		{at(310, 118, 105, 6), 856, false},
+	} {
+		limit, collect := k.look(c.now)
+		if limit/mib != c.limit || collect != c.collect {
+			t.Errorf("look %d: limit %d MiB, collect %v; want %d, %v", i, limit/mib, collect, c.limit, c.collect)
+		}
 	}
 }
