@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -109,8 +111,14 @@ func (s *Store) SaveApp(ctx context.Context, a App) error {
 }
 
 func appLabels(n fleet.AppName) map[string]string {
-	return map[string]string{"capstan.dev/state-app": n.Name, "capstan.dev/state-namespace": n.Namespace}
+	return map[string]string{stateApp: n.Name, stateNamespace: n.Namespace}
 }
+
+// The labels that say of which app a Secret keeps the state.
+const (
+	stateApp       = "capstan.dev/state-app"
+	stateNamespace = "capstan.dev/state-namespace"
+)
 
 // DeleteApp forgets an app that owns nothing any more.
 func (s *Store) DeleteApp(ctx context.Context, n fleet.AppName) error {
@@ -119,15 +127,10 @@ func (s *Store) DeleteApp(ctx context.Context, n fleet.AppName) error {
 		return err
 	}
 	s.mu.Lock()
-	parts := s.parts[name]
+	s.stale[name] = append(s.stale[name], s.parts[name]...)
 	delete(s.parts, name)
 	s.mu.Unlock()
-	for _, p := range parts {
-		if err := s.delete(ctx, p); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.sweep(ctx, name)
 }
 
 // LoadApps reads the state of every app. A Secret that can't be read is an
@@ -137,6 +140,7 @@ func (s *Store) LoadApps(ctx context.Context) ([]App, error) {
 	if err != nil {
 		return nil, err
 	}
+	payloads := contents(parts)
 	var apps []App
 	opts := metav1.ListOptions{LabelSelector: kindLabel + "=" + kindApp, Limit: 50}
 	for {
@@ -148,7 +152,7 @@ func (s *Store) LoadApps(ctx context.Context) ([]App, error) {
 			head := &list.Items[i]
 			s.remember(head)
 			var a App
-			if err := decodeHead(head, parts, &a); err != nil {
+			if err := decodeHead(head, payloads, &a); err != nil {
 				return nil, err
 			}
 			if names := head.Data[partsKey]; names != nil {
@@ -163,21 +167,53 @@ func (s *Store) LoadApps(ctx context.Context) ([]App, error) {
 			apps = append(apps, a)
 		}
 		if list.Continue == "" {
+			s.leftovers(ctx, parts)
 			return apps, nil
 		}
 		opts.Continue = list.Continue
 	}
 }
 
-func (s *Store) loadParts(ctx context.Context) (map[string][]byte, error) {
+// longGone is how old a part without a head is when it is deleted: much older than
+// an agent that lost the Lease could be about to write its head.
+const longGone = time.Hour
+
+// leftovers notes the parts that no head refers to, which a crash has left: they
+// go when their app is written next, and with them those of apps that are gone.
+func (s *Store) leftovers(ctx context.Context, parts map[string]*corev1.Secret) {
+	for name, part := range parts {
+		head := secretName(fleet.AppName{Namespace: part.Labels[stateNamespace], Name: part.Labels[stateApp]})
+		s.mu.Lock()
+		referred := slices.Contains(s.parts[head], name)
+		_, there := s.versions[head]
+		s.mu.Unlock()
+		switch {
+		case referred:
+		case there || time.Since(part.CreationTimestamp.Time) < longGone:
+			s.leave(head, name)
+		default:
+			_ = s.delete(ctx, name) // the next start tries again
+		}
+	}
+}
+
+func contents(parts map[string]*corev1.Secret) map[string][]byte {
+	out := make(map[string][]byte, len(parts))
+	for name, part := range parts {
+		out[name] = part.Data[payloadKey]
+	}
+	return out
+}
+
+func (s *Store) loadParts(ctx context.Context) (map[string]*corev1.Secret, error) {
 	list, err := s.secrets.List(ctx, metav1.ListOptions{LabelSelector: kindLabel + "=" + kindPart})
 	if err != nil {
 		return nil, fmt.Errorf("state of the apps: %w", err)
 	}
-	out := make(map[string][]byte, len(list.Items))
+	out := make(map[string]*corev1.Secret, len(list.Items))
 	for i := range list.Items {
 		s.remember(&list.Items[i])
-		out[list.Items[i].Name] = list.Items[i].Data[payloadKey]
+		out[list.Items[i].Name] = &list.Items[i]
 	}
 	return out, nil
 }

@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -46,7 +47,12 @@ type Store struct {
 	mu       sync.Mutex
 	versions map[string]string   // Secret name -> resourceVersion we wrote or read
 	parts    map[string][]string // head -> the parts it refers to
+	stale    map[string][]string // head -> parts that are there, and that it may not refer to
+	doubt    map[string][]sum    // Secret name -> what was sent, and may be kept
 }
+
+// data is what a Secret holds.
+type data = map[string][]byte
 
 // PartSize bounds a Secret's payload: etcd takes 1.5 MiB at most, a Secret 1 MiB.
 const PartSize = 900 << 10
@@ -62,6 +68,8 @@ func New(cfg *rest.Config, namespace string) (*Store, error) {
 		partSize: PartSize,
 		versions: map[string]string{},
 		parts:    map[string][]string{},
+		stale:    map[string][]string{},
+		doubt:    map[string][]sum{},
 	}, nil
 }
 
@@ -92,8 +100,17 @@ func (s *Store) Save(ctx context.Context, name string, v any) error {
 	return s.write(ctx, name, kindSelf, nil, map[string][]byte{payloadKey: payload})
 }
 
-// write creates the Secret, or replaces the version we know.
-func (s *Store) write(ctx context.Context, name, kind string, labels map[string]string, data map[string][]byte) error {
+// write creates the Secret, or replaces the version we know. Where a write before
+// it was in doubt, and turns out to be what is kept, that is the version.
+func (s *Store) write(ctx context.Context, name, kind string, labels map[string]string, payload data) error {
+	err := s.put(ctx, name, kind, labels, payload)
+	if errors.Is(err, fleet.ErrConflict) && s.isOurs(ctx, name) {
+		err = s.put(ctx, name, kind, labels, payload)
+	}
+	return err
+}
+
+func (s *Store) put(ctx context.Context, name, kind string, labels map[string]string, payload data) error {
 	all := map[string]string{kindLabel: kind}
 	maps.Copy(all, labels)
 	s.mu.Lock()
@@ -102,7 +119,7 @@ func (s *Store) write(ctx context.Context, name, kind string, labels map[string]
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: all, ResourceVersion: version},
 		Type:       "capstan.dev/state",
-		Data:       data,
+		Data:       payload,
 	}
 	var err error
 	if version == "" {
@@ -114,6 +131,7 @@ func (s *Store) write(ctx context.Context, name, kind string, labels map[string]
 		return changedByOther(name)
 	}
 	if err != nil {
+		s.doubtIf(err, name, sumOf(payload))
 		return fmt.Errorf("secret %s: %w", name, err)
 	}
 	s.remember(secret)
@@ -129,11 +147,20 @@ func (s *Store) remember(secret *corev1.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.versions[secret.Name] = secret.ResourceVersion
+	delete(s.doubt, secret.Name)
 }
 
 // delete removes the version of the Secret that we know; one that is gone
 // already is fine. fleet.ErrConflict: another agent wrote it since.
 func (s *Store) delete(ctx context.Context, name string) error {
+	err := s.drop(ctx, name)
+	if errors.Is(err, fleet.ErrConflict) && s.isOurs(ctx, name) {
+		err = s.drop(ctx, name)
+	}
+	return err
+}
+
+func (s *Store) drop(ctx context.Context, name string) error {
 	s.mu.Lock()
 	version := s.versions[name]
 	s.mu.Unlock()
@@ -146,11 +173,13 @@ func (s *Store) delete(ctx context.Context, name string) error {
 		return changedByOther(name)
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
+		s.doubtIf(err, name, gone)
 		return fmt.Errorf("secret %s: %w", name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.versions, name)
+	delete(s.doubt, name)
 	return nil
 }
 
@@ -212,18 +241,21 @@ func decodeHead(head *corev1.Secret, parts map[string][]byte, v any) error {
 
 // save writes a payload of any size: parts first, under names made from their
 // content, then the head that refers to them, then away with the parts that it
-// no longer refers to. A crash in between leaves the old head with its parts.
+// no longer refers to. A crash in between leaves the old head with its parts; what
+// else it leaves goes with the next save, and not before: until then the head may
+// be another agent's, who is about to refer to it.
 func (s *Store) save(ctx context.Context, name string, labels map[string]string, payload []byte) error {
 	s.mu.Lock()
 	before := s.parts[name]
 	s.mu.Unlock()
-	data := map[string][]byte{payloadKey: payload}
+	whole := data{payloadKey: payload}
 	var parts []string
 	if len(payload) > s.partSize {
 		for i, chunk := range slices.Collect(slices.Chunk(payload, s.partSize)) {
 			sum := sha256.Sum256(chunk)
 			part := fmt.Sprintf("%s.%d-%s", name, i, hex.EncodeToString(sum[:6]))
 			if !slices.Contains(before, part) {
+				s.leave(name, part)
 				if err := s.write(ctx, part, kindPart, labels, map[string][]byte{payloadKey: chunk}); err != nil {
 					return err
 				}
@@ -234,20 +266,39 @@ func (s *Store) save(ctx context.Context, name string, labels map[string]string,
 		if err != nil {
 			return err
 		}
-		data = map[string][]byte{partsKey: list}
+		whole = data{partsKey: list}
 	}
-	if err := s.write(ctx, name, kindApp, labels, data); err != nil {
+	if err := s.write(ctx, name, kindApp, labels, whole); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.parts[name] = parts
+	old := append(slices.Clone(before), s.stale[name]...)
+	s.parts[name], s.stale[name] = parts, slices.DeleteFunc(old, func(p string) bool { return slices.Contains(parts, p) })
 	s.mu.Unlock()
-	for _, old := range before {
-		if !slices.Contains(parts, old) {
-			if err := s.delete(ctx, old); err != nil {
-				return err
-			}
+	return s.sweep(ctx, name)
+}
+
+// leave notes a part that its head may not refer to.
+func (s *Store) leave(head, part string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.stale[head], part) {
+		s.stale[head] = append(s.stale[head], part)
+	}
+}
+
+// sweep deletes the parts that a head does not refer to.
+func (s *Store) sweep(ctx context.Context, head string) error {
+	s.mu.Lock()
+	old := s.stale[head]
+	s.mu.Unlock()
+	for _, part := range old {
+		if err := s.delete(ctx, part); err != nil {
+			return err
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.stale, head)
 	return nil
 }

@@ -26,6 +26,10 @@ type secrets struct {
 	mu      sync.Mutex
 	version int
 	kept    map[string]map[string]any
+	lost    int // answers that do not come back, of what was done
+
+	dead   bool // after so many writes
+	writes int
 }
 
 func serve(t *testing.T) (*secrets, *rest.Config) {
@@ -39,6 +43,7 @@ func serve(t *testing.T) (*secrets, *rest.Config) {
 func (s *secrets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.dies(r.Method)
 	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/capstan-system/secrets"), "/")
 	w.Header().Set("Content-Type", "application/json")
 	var body map[string]any
@@ -66,6 +71,7 @@ func (s *secrets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, 409, status(409, "Conflict"))
 	case r.Method == http.MethodDelete && exists:
 		delete(s.kept, name)
+		s.lose()
 		answer(w, 200, status(200, "Success"))
 	case r.Method == http.MethodPost && exists:
 		answer(w, 409, status(409, "AlreadyExists"))
@@ -78,6 +84,7 @@ func (s *secrets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.version++
 		meta["resourceVersion"] = fmt.Sprint(s.version)
 		s.kept[name] = body
+		s.lose()
 		answer(w, 200, body)
 	default:
 		answer(w, 404, status(404, "NotFound"))
