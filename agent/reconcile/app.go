@@ -57,7 +57,7 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		v.snapshot = v.from.Snapshot
 	}
 	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, time.Now().Before(a.notBefore)
-	v.status, a.retry = a.status, false
+	v.status, a.retry, a.unread = a.status, false, e.unread(v)
 	return v, true
 }
 

@@ -110,6 +110,7 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	}
 	if err == nil && len(delta.Prune) > 0 {
 		var gone []inventory.Item
+		e.leaving(name, delta.Prune)
 		gone, err = e.parts.Cluster.Prune(ctx, name, delta.Prune)
 		kept.Items = itemsWithout(kept.Items, gone)
 	}
@@ -242,6 +243,7 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 		}
 	}
 	a := e.apps[name]
+	a.stay(objects)
 	e.disown(a)
 	for _, o := range objects {
 		a.claimed = append(a.claimed, versionless(o.Ref))

@@ -93,7 +93,9 @@ type app struct {
 	pause   *pause
 	// suspended: it was so when it was last looked at.
 	suspended bool
-	pin       *pin // what it was last rolled back to
+	pin       *pin                     // what it was last rolled back to
+	unread    bool                     // when it was last looked at, Git was not read yet
+	leaving   map[fleet.ObjectRef]bool // objects whose prune was begun
 	looked    look
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -40,6 +41,7 @@ type live struct {
 	uid, content string
 	app          fleet.AppName
 	ending       bool // it is being deleted
+	ours         bool // in every field, by its managedFields
 }
 
 func key(r fleet.ObjectRef) fleet.ObjectRef { r.Version = ""; return r }
@@ -215,7 +217,10 @@ func (c *cluster) Get(_ context.Context, ref fleet.ObjectRef) (*unstructured.Uns
 		return nil, err
 	}
 	u.SetLabels(map[string]string{inventory.AppLabel: o.app.Name, inventory.NamespaceLabel: o.app.Namespace})
-	u.SetUID("")
+	u.SetUID(types.UID(o.uid))
+	if o.ours {
+		ownAll(u)
+	}
 	return u, nil
 }
 

@@ -32,7 +32,7 @@ func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 
 	var errs []error
 	for _, it := range kept.Items {
-		if !look[versionless(it.Ref)] || it.UID == "" {
+		if !look[versionless(it.Ref)] || it.UID == "" || e.leaves(name, it.Ref) {
 			continue
 		}
 		if err := e.healItem(ctx, name, it); err != nil {
@@ -84,6 +84,9 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 	if err != nil || !ok {
 		return err
 	}
+	if (live == nil || string(live.GetUID()) != it.UID) && e.awaitsGit(name, it.Ref) {
+		return nil
+	}
 	found := drifted(object, live, e.parts.Now().UTC())
 	if live != nil {
 		e.leave(name, &found, &it, live.GetManagedFields())
@@ -97,6 +100,9 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		return e.refingerprint(ctx, name, it) // it may be as it is, or it is an annotation, to confirm
 	}
 	if live != nil && len(found.Fields) == 0 && found.Manager == "" {
+		if e.awaitsGit(name, it.Ref) {
+			return nil
+		}
 		return e.holdAgain(ctx, name, it, object)
 	}
 	return e.undo(ctx, name, it, undoing{object: object, live: live, found: found, selfHeal: selfHeal})

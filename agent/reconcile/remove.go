@@ -51,6 +51,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 		e.wait(kept.Name, pass, nil)
 		return false, nil
 	}
+	e.leaving(kept.Name, leaving)
 	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, leaving)
 	kept.Items = itemsWithout(kept.Items, gone)
 	if err != nil {

@@ -48,7 +48,7 @@ func (e *Engine) settle(name fleet.AppName, extra int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.pause, a.last, a.extra = nil, "", nil, nil, extra
+	a.problem, a.waiting, a.pause, a.last, a.extra, a.leaving = nil, "", nil, nil, extra, nil
 	maps.DeleteFunc(a.drift, func(ref fleet.ObjectRef, _ fleet.DriftSummary) bool {
 		return !slices.ContainsFunc(a.kept.Items, func(it inventory.Item) bool { return it.Ref.Same(ref) })
 	})
@@ -63,6 +63,7 @@ func (e *Engine) clear(name fleet.AppName) {
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	a.problem, a.waiting, a.pause, a.last = nil, "", nil, nil
+	a.stay(nil)
 }
 
 // settleTime lets an app's first health come in before its status is written,

@@ -1,0 +1,78 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// A crash in the middle of a change leaves objects that were sent or deleted, and
+// nobody wrote down that they were. Those that were sent are ours in every field,
+// and are not as they were applied last; of those that were deleted there is none,
+// or one that somebody else made under the name since. That is not drift: put back
+// to what was applied last they would go to and fro, because Git is about to say
+// what they are already; and what is not ours would be taken, and then pruned. So
+// they are left until Git was read, or can't be.
+
+// unreadLook is how often such an object is looked at until then. Git's answer
+// has all apps looked at; this is for what that may miss.
+const unreadLook = 2 * time.Second
+
+// unread tells that it is not known yet what Git says of an app. Called with e.mu held.
+func (e *Engine) unread(v view) bool {
+	root := e.apps[e.root]
+	if e.content == nil && root.problem == nil && e.latest(e.root).Err == nil {
+		return true
+	}
+	return v.want != nil && v.from.Snapshot == nil && v.from.Err == nil
+}
+
+// awaitsGit has an object looked at again when Git was read, if it was not yet.
+func (e *Engine) awaitsGit(name fleet.AppName, ref fleet.ObjectRef) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if !a.unread {
+		return false
+	}
+	a.look[versionless(ref)] = true
+	e.work.AddAfter(name, unreadLook)
+	return true
+}
+
+// leaving notes that objects are being pruned: should that fail on the way, those
+// that are gone are not drift either.
+func (e *Engine) leaving(name fleet.AppName, items []inventory.Item) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	a.leaving = map[fleet.ObjectRef]bool{}
+	for _, it := range items {
+		a.leaving[versionless(it.Ref)] = true
+	}
+}
+
+func (e *Engine) leaves(name fleet.AppName, ref fleet.ObjectRef) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.apps[name].leaving[versionless(ref)]
+}
+
+// stay takes leaving back, where an app wants objects after all; nil: all of them.
+// Those that are gone are drift from then on. Called with Engine.mu held.
+func (a *app) stay(wanted []unit.Object) {
+	if wanted == nil {
+		for ref := range a.leaving {
+			a.look[ref] = true
+		}
+		a.leaving = nil
+	}
+	for _, o := range wanted {
+		if ref := versionless(o.Ref); a.leaving[ref] {
+			delete(a.leaving, ref)
+			a.look[ref] = true
+		}
+	}
+}

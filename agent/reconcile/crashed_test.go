@@ -1,0 +1,199 @@
+package reconcile_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// sentAlready is an object that an agent applied before it crashed: it is ours in
+// every field, and nobody wrote down that it was sent.
+func (c *cluster) sentAlready(ref fleet.ObjectRef, was, is string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.objects[key(ref)]
+	o.content, o.ours = strings.Replace(o.content, was, is, 1), true
+	c.objects[key(ref)] = o
+}
+
+// ownAll notes in an object that all of it is ours.
+func ownAll(u *unstructured.Unstructured) {
+	fields := map[string]any{}
+	for k := range u.Object {
+		fields["f:"+k] = map[string]any{}
+	}
+	_ = unstructured.SetNestedSlice(u.Object, []any{map[string]any{ // metadata is an object
+		"manager": inventory.FieldManager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields,
+	}}, "metadata", "managedFields")
+}
+
+func (c *cluster) requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent
+}
+
+// crashed is a spoke that ended in the middle of applying the second content of
+// an app of two objects, and starts again. Until release, Git does not answer.
+func crashed(t *testing.T) (s *spoke, release func()) {
+	t.Helper()
+	s = newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b")}, nil)
+	s.synced("web")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.repo.files["web"] = configMaps("2", "a", "b")
+	s.cluster.sentAlready(configMap("a"), `"1"`, `"2"`)
+	s.repo.mu.Lock()
+	s.start()
+	return s, s.repo.mu.Unlock
+}
+
+func (s *spoke) shown(name string) {
+	s.t.Helper()
+	s.until(name, "shown", func(a fleet.AppStatus) bool { return a.App != "" })
+}
+
+// eventually waits for what no status tells.
+func (s *spoke) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	limit, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			s.t.Fatalf("not %s", what)
+		}
+	}
+}
+
+func TestWhatWasSentBeforeACrashIsNotTakenBack(t *testing.T) {
+	s, release := crashed(t)
+	before := s.cluster.requests()
+	s.shown("web")
+	if got := s.cluster.content(configMap("a")); !strings.Contains(got, `"2"`) || s.cluster.requests() != before {
+		t.Errorf("Git was not read yet, and %s was sent", got)
+	}
+	release()
+	s.until("web", "at the second content", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("b")), `"2"`)
+	})
+	if got := s.cluster.content(configMap("a")); !strings.Contains(got, `"2"`) {
+		t.Errorf("synced, and what runs is %s", got)
+	}
+}
+
+func TestWhatWasSentBeforeACrashIsTakenBackWhereGitSaysSo(t *testing.T) {
+	s, release := crashed(t)
+	s.shown("web")
+	s.repo.files["web"] = configMaps("1", "a", "b") // as it was
+	release()
+	s.until("web", "at the first content", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("a")), `"1"`)
+	})
+}
+
+func TestWhatWasSentBeforeACrashIsTakenBackWhileGitIsAway(t *testing.T) {
+	s, release := crashed(t)
+	s.shown("web")
+	s.repo.err = errors.New("no route to the Git server")
+	release()
+	s.eventually("as it was applied last", func() bool { return strings.Contains(s.cluster.content(configMap("a")), `"1"`) })
+}
+
+func TestDriftIsHealedWhileGitWasNotReadYet(t *testing.T) {
+	s, release := crashed(t)
+	defer release()
+	s.shown("web")
+	s.cluster.edit(configMap("b"), strings.Replace(s.cluster.content(configMap("b")), `"1"`, `"9"`, 1))
+	s.eventually("healed", func() bool { return strings.Contains(s.cluster.content(configMap("b")), `"1"`) })
+}
+
+// pruned is a spoke whose agent crashed when it had pruned an object, and before
+// it wrote that down; somebody may have taken the name since.
+func pruned(t *testing.T, by string) (s *spoke, release func()) {
+	t.Helper()
+	s = newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b")}, nil)
+	s.synced("web")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.repo.files["web"] = configMaps("1", "a")
+	s.cluster.mu.Lock()
+	delete(s.cluster.objects, key(configMap("b")))
+	if by != "" {
+		s.cluster.objects[key(configMap("b"))] = live{uid: by, content: configMapOf(by), app: app("web")}
+	}
+	s.cluster.mu.Unlock()
+	s.repo.mu.Lock()
+	s.start()
+	return s, s.repo.mu.Unlock
+}
+
+func configMapOf(text string) string {
+	return `{"apiVersion":"v1","data":{"value":"` + text + `"},"kind":"ConfigMap","metadata":{"name":"b","namespace":"shop"}}`
+}
+
+func TestWhatWasPrunedBeforeACrashIsNotCreatedAnew(t *testing.T) {
+	s, release := pruned(t, "")
+	before := s.cluster.requests()
+	s.shown("web")
+	release()
+	s.until("web", "without it", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 1 })
+	if s.cluster.there(configMap("b")) || s.cluster.requests() != before {
+		t.Error("it was created anew")
+	}
+}
+
+func TestWhatSomebodyElseMadeUnderAPrunedNameIsLeftAlone(t *testing.T) {
+	s, release := pruned(t, "somebody else")
+	s.shown("web")
+	release()
+	s.until("web", "without it", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 1 })
+	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
+		t.Errorf("it is now %q", got)
+	}
+}
+
+func TestWhatIsBeingPrunedIsNotCreatedAnew(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
+	s.synced("web")
+	before := s.cluster.requests()
+	s.cluster.refuse("b", true)
+	s.memory.fail(errors.New("the API server is away")) // nor can it be noted that a is gone
+	s.push(map[string]string{"web": configMaps("1", "c")})
+	s.because("web", "ApplyFailed")
+	s.cluster.edit(configMap("a"), "") // a watch tells of its end
+	s.memory.fail(nil)
+	s.cluster.refuse("b", false)
+	s.until("web", "without them", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 1 })
+	if s.cluster.requests() != before {
+		t.Error("what was pruned was created anew")
+	}
+}
+
+func TestWhatWasBeingPrunedIsCreatedAnewIfItIsWantedAgain(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
+	s.synced("web")
+	s.cluster.refuse("b", true)
+	s.memory.fail(errors.New("the API server is away"))
+	s.push(map[string]string{"web": configMaps("1", "c")})
+	s.because("web", "ApplyFailed")
+	s.memory.fail(nil)
+	s.push(map[string]string{"web": configMaps("1", "a", "b", "c")})
+	s.eventually("there again", func() bool { return s.cluster.there(configMap("a")) })
+	s.synced("web")
+}
+
+func (m *memory) fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+}
