@@ -57,8 +57,8 @@ bench-fleet: ## measure the hub with simulated agents (FLEET=1000,5000,10000)
 	@exec e2e/.build/bench-fleet -agents $(FLEET)
 
 .PHONY: soak
-soak: ## kill hubs, NATS servers, agents and their line a hundred times (ROUNDS=100), and look what is lost
-	cd e2e && go test -v -count=1 -timeout 60m ./soak -rounds $(ROUNDS) -within 50m
+soak: ## kill hubs, NATS servers, agents and control planes (ROUNDS=100, and twice as often agents), and look what is lost
+	cd e2e && go test -v -count=1 -timeout 150m ./soak -rounds $(ROUNDS) -within 60m
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## format, layers and everything else that can be read off the source

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +24,8 @@ import (
 
 var (
 	rounds = flag.Int("rounds", 8, "how often something is killed")
-	within = flag.Duration("within", 3*time.Minute, "how long that may take; what is left of the rounds is left out")
+	within = flag.Duration("within", 3*time.Minute, "how long each test may take for that; what is left of the rounds is left out")
+	seed   = flag.Uint64("seed", uint64(time.Now().UnixNano()), "what is made up, and when something is killed")
 )
 
 var programs map[build.Program]string
@@ -31,7 +33,7 @@ var programs map[build.Program]string
 func TestMain(m *testing.M) {
 	flag.Parse()
 	var err error
-	if programs, err = build.MakeAll(context.Background(), nil, build.Hub, build.NATSServer); err != nil {
+	if programs, err = build.MakeAll(context.Background(), nil, append(slices.Clone(build.All), build.NATSServer)...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -66,10 +68,9 @@ type soak struct {
 // between them, one at a time and at any moment, while labels are set,
 // approvals handed in and statuses reported.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	t.Logf("seed %d", *seed)
 	s := &soak{
-		random: rand.New(rand.NewPCG(seed, seed)), labels: map[string]int{},
+		random: rand.New(rand.NewPCG(*seed, 0)), labels: map[string]int{},
 		approvals: map[string][]string{}, noted: map[string]bool{},
 	}
 	s.start(t)

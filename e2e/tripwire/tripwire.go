@@ -1,0 +1,197 @@
+// Package tripwire stands between a client and its API server, and trips at a
+// request: the n-th of those that match. What it does then, as killing the client,
+// is done before the request gets through, or after it did and before the answer
+// comes back. So a kill can be put before and after every single request, without
+// a clock.
+package tripwire
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Request is what the wire knows of a request.
+type Request struct {
+	Method      string
+	Namespace   string // "": cluster-wide
+	Resource    string // in the plural
+	Name        string // "": of a list or a create
+	Subresource string
+	DryRun      bool
+	Watch       bool
+}
+
+// String is what a test counts kills by: "PATCH configmaps".
+func (r Request) String() string {
+	s := r.Method + " " + r.Resource
+	if r.Subresource != "" {
+		s += "/" + r.Subresource
+	}
+	if r.DryRun {
+		s += " (dry run)"
+	}
+	return s
+}
+
+// Trip is what the wire waits for, and what it does then. The request it trips at
+// is never answered.
+type Trip struct {
+	Match func(Request) bool
+	At    int           // the first is 1
+	After bool          // the request gets through, and its answer is lost
+	Do    func(Request) // called once
+}
+
+// Wire is a proxy for one API server.
+type Wire struct {
+	server *httptest.Server
+	proxy  *httputil.ReverseProxy
+	see    func(Request)
+
+	mu   sync.Mutex
+	trip *Trip
+	left int
+}
+
+// New starts a Wire to the API server that a kubeconfig leads to. see is told each
+// request as it comes; it must not block.
+func New(kubeconfig string, see func(Request)) (*Wire, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	target, err := url.Parse(cfg.Host)
+	if err != nil {
+		return nil, err
+	}
+	// Only whom to trust: who asks is for the client to say.
+	tls, err := rest.TLSConfigFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: cfg.CAData, CAFile: cfg.CAFile}})
+	if err != nil {
+		return nil, err
+	}
+	w := &Wire{see: see}
+	w.proxy = &httputil.ReverseProxy{
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:      &http.Transport{TLSClientConfig: tls, ForceAttemptHTTP2: true},
+		FlushInterval:  -1, // watches
+		ModifyResponse: w.answered,
+		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+		ErrorLog:       log.New(io.Discard, "", 0),
+	}
+	w.server = httptest.NewUnstartedServer(w)
+	w.server.EnableHTTP2 = true
+	w.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	w.server.StartTLS()
+	return w, nil
+}
+
+// Close ends the proxy, and cuts whoever speaks through it.
+func (w *Wire) Close() {
+	w.server.CloseClientConnections()
+	w.server.Close()
+}
+
+// Lead has a kubeconfig lead through the wire.
+func (w *Wire) Lead(path string) error {
+	cfg, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		return err
+	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.server.Certificate().Raw})
+	for _, c := range cfg.Clusters {
+		c.Server, c.CertificateAuthorityData, c.CertificateAuthority = w.server.URL, ca, ""
+	}
+	return clientcmd.WriteToFile(*cfg, path)
+}
+
+// Set has the wire wait for a trip, and forget the one before; nil: for none.
+func (w *Wire) Set(t *Trip) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trip, w.left = t, 0
+	if t != nil {
+		w.left = t.At
+	}
+}
+
+// take gives the trip if this request is the one.
+func (w *Wire) take(r Request) *Trip {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.trip
+	if t == nil || !t.Match(r) {
+		return nil
+	}
+	if w.left--; w.left > 0 {
+		return nil
+	}
+	w.trip = nil
+	return t
+}
+
+// ServeHTTP implements http.Handler.
+func (w *Wire) ServeHTTP(out http.ResponseWriter, in *http.Request) {
+	r := read(in)
+	w.see(r)
+	t := w.take(r)
+	switch {
+	case t == nil:
+	case t.After:
+		in = in.WithContext(context.WithValue(in.Context(), tripped{}, func() { t.Do(r) }))
+	default:
+		t.Do(r)
+		panic(http.ErrAbortHandler)
+	}
+	w.proxy.ServeHTTP(out, in)
+}
+
+type tripped struct{}
+
+var errTripped = errors.New("tripped")
+
+// answered loses the answer to a request that was tripped at.
+func (w *Wire) answered(r *http.Response) error {
+	do, ok := r.Request.Context().Value(tripped{}).(func())
+	if !ok {
+		return nil
+	}
+	do()
+	return errTripped
+}
+
+// read takes a path of the Kubernetes API apart.
+func read(in *http.Request) Request {
+	query := in.URL.Query()
+	r := Request{Method: in.Method, DryRun: query.Has("dryRun"), Watch: query.Get("watch") == "true"}
+	steps := strings.Split(strings.Trim(in.URL.Path, "/"), "/")
+	switch {
+	case steps[0] == "api" && len(steps) > 2:
+		steps = steps[2:]
+	case steps[0] == "apis" && len(steps) > 3:
+		steps = steps[3:]
+	default: // discovery, and what else is no resource
+		r.Resource = in.URL.Path
+		return r
+	}
+	if steps[0] == "namespaces" && len(steps) > 2 && steps[2] != "finalize" && steps[2] != "status" {
+		r.Namespace, steps = steps[1], steps[2:]
+	}
+	for i, field := range []*string{&r.Resource, &r.Name, &r.Subresource} {
+		if i < len(steps) {
+			*field = steps[i]
+		}
+	}
+	return r
+}
