@@ -26,7 +26,7 @@ const floorWorkers = 16
 
 // floor is how long plain server-side applies of the same objects take: no
 // render, no inventory, no watch, no status. Nothing that applies can be faster.
-func floor(ctx context.Context, api dynamic.Interface, ns string, from, to int) (time.Duration, error) {
+func floor(ctx context.Context, api dynamic.Interface, ns, release string, from, to int) (time.Duration, error) {
 	if err := makeNamespace(ctx, api, ns); err != nil {
 		return 0, err
 	}
@@ -43,7 +43,7 @@ func floor(ctx context.Context, api dynamic.Interface, ns string, from, to int) 
 				return 0, err
 			}
 			u.SetNamespace(ns)
-			u.SetLabels(map[string]string{"env": "bench"})
+			u.SetLabels(map[string]string{"env": "bench", "release": release})
 			body, err := u.MarshalJSON()
 			if err != nil {
 				return 0, err

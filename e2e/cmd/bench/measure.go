@@ -59,6 +59,7 @@ func measure(ctx context.Context, o options, programs map[build.Program]string, 
 		{"measuring the floor", b.floor},
 		{"starting the agent", b.join},
 		{"cold: one push brings all apps", b.cold},
+		{"a commit that changes every object", b.all},
 		{"one-app commits", b.commits},
 		{fmt.Sprintf("idle for %s", o.idle), b.idle},
 		{"drift", b.drift},
@@ -96,11 +97,16 @@ func (b *bench) start(ctx context.Context) error {
 
 // floor warms the API server up with a few objects, and then counts.
 func (b *bench) floor(ctx context.Context) error {
-	if _, err := floor(ctx, b.api, "warm", 0, 10); err != nil {
+	if _, err := floor(ctx, b.api, "warm", firstRelease, 0, 10); err != nil {
 		return err
 	}
-	took, err := floor(ctx, b.api, "floor", 0, b.apps)
+	took, err := floor(ctx, b.api, "floor", firstRelease, 0, b.apps)
+	if err != nil {
+		return err
+	}
 	b.out.FloorS = took.Seconds()
+	took, err = floor(ctx, b.api, "floor", nextRelease, 0, b.apps)
+	b.out.All.FloorS = took.Seconds()
 	return err
 }
 
@@ -125,23 +131,52 @@ func (b *bench) cold(ctx context.Context) error {
 		return err
 	}
 	start = maxTime(start, b.stage.Git.LastPush())
-	limit := time.Minute + time.Duration(b.apps)*100*time.Millisecond
-	if err := b.watch.until(ctx, limit, func(s *seen) bool { return s.applied() >= b.apps*kindsPerApp }); err != nil {
+	if err := b.watch.until(ctx, b.limit(), func(s *seen) bool { return s.applied() >= b.apps*kindsPerApp }); err != nil {
 		return err
 	}
 	b.out.ColdS = time.Since(start).Seconds()
 	b.out.ColdRatio = b.out.ColdS / b.out.FloorS
-	if err := b.watch.until(ctx, limit, func(s *seen) bool { return s.ready >= b.apps }); err != nil {
+	if err := b.watch.until(ctx, b.limit(), func(s *seen) bool { return s.ready >= b.apps }); err != nil {
 		return err
 	}
 	b.out.SettledS = time.Since(start).Seconds()
 	if err := b.quiet(ctx); err != nil {
 		return err
 	}
+	all, err := b.requests(start)
+	if err != nil {
+		return err
+	}
+	b.out.ColdRequests = tally(all)
 	b.out.CPUS.Cold = gauge.CPU(b.pid()) - cpuBefore
 	b.out.RSSMiB.WorkerPeak = p.largestWorker()
 	b.out.RSSMiB.Peak = gauge.Memory(b.pid(), gauge.Peak)
 	return nil
+}
+
+// all is a commit to what every app is made of.
+func (b *bench) all(ctx context.Context) error {
+	from := time.Now()
+	if _, err := b.stage.Fleet.Push(ctx, "Release all apps", released(b.apps)); err != nil {
+		return err
+	}
+	start := maxTime(from, b.stage.Git.LastPush())
+	if err := b.watch.until(ctx, b.limit(), func(s *seen) bool { return len(s.released) >= b.apps*kindsPerApp }); err != nil {
+		return err
+	}
+	b.out.All.S = time.Since(start).Seconds()
+	b.out.All.Ratio = b.out.All.S / b.out.All.FloorS
+	if err := b.quiet(ctx); err != nil {
+		return err
+	}
+	all, err := b.requests(from)
+	b.out.All.Requests = tally(all)
+	return err
+}
+
+// limit is how long all apps may take.
+func (b *bench) limit() time.Duration {
+	return time.Minute + time.Duration(b.apps)*100*time.Millisecond
 }
 
 // quiet waits until the agent has asked nothing of the API server for a while
@@ -181,7 +216,7 @@ func (b *bench) commits(ctx context.Context) error {
 			return err
 		}
 		from := time.Now()
-		if _, err := b.stage.Fleet.Push(ctx, "Change "+name, overlay(name, value)); err != nil {
+		if _, err := b.stage.Fleet.Push(ctx, "Change "+name, overlay(name, value, nextRelease)); err != nil {
 			return err
 		}
 		start := maxTime(from, b.stage.Git.LastPush())
@@ -241,11 +276,17 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.out.Idle = idle{Minutes: minutes, Requests: map[string]int{}}
-	for _, what := range describe(all) {
-		b.out.Idle.Requests[what]++
-	}
+	b.out.Idle = idle{Minutes: minutes, Requests: tally(all)}
 	return nil
+}
+
+// tally counts requests by what they were.
+func tally(all []cluster.Request) map[string]int {
+	n := map[string]int{}
+	for _, what := range describe(all) {
+		n[what]++
+	}
+	return n
 }
 
 func (b *bench) drift(ctx context.Context) error {

@@ -35,7 +35,7 @@ func monorepo(n int) map[string]string {
 		for kind, text := range baseObjects(name) {
 			files[base+kind+".yaml"] = text
 		}
-		maps.Copy(files, overlay(name, "1"))
+		maps.Copy(files, overlay(name, "1", firstRelease))
 	}
 	files["clusters/fleet/kustomization.yaml"] = "resources:\n- " + strings.Join(root, "\n- ") + "\n"
 	return files
@@ -50,15 +50,31 @@ spec:
 `, name)
 }
 
+// The label release of every object of an app, before and after the commit that
+// changes all of them.
+const (
+	firstRelease = "1"
+	nextRelease  = "2"
+)
+
 // overlay sets the value that a one-app commit changes.
-func overlay(name, value string) map[string]string {
+func overlay(name, value, release string) map[string]string {
 	return map[string]string{"apps/" + name + "/overlays/bench/kustomization.yaml": fmt.Sprintf(`namespace: %s
 resources: [../../base]
-labels: [{pairs: {env: bench}}]
+labels: [{pairs: {env: bench, release: "%s"}}]
 patches:
 - target: {kind: ConfigMap}
   patch: '[{"op": "add", "path": "/data/value", "value": "%s"}]'
-`, namespace, value)}
+`, namespace, release, value)}
+}
+
+// released is every app's overlay with the next release.
+func released(n int) map[string]string {
+	files := map[string]string{}
+	for i := range n {
+		maps.Copy(files, overlay(appName(i), "1", nextRelease))
+	}
+	return files
 }
 
 func baseObjects(name string) map[string]string {

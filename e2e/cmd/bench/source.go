@@ -168,7 +168,7 @@ func (b *sourceBench) oneFile(ctx context.Context, one *bench, app int, into *so
 			return err
 		}
 		before, from := b.stage.Git.Traffic(), time.Now()
-		if _, err := b.stage.Fleet.Push(ctx, "Change "+name, overlay(name, value)); err != nil {
+		if _, err := b.stage.Fleet.Push(ctx, "Change "+name, overlay(name, value, firstRelease)); err != nil {
 			return err
 		}
 		start := maxTime(from, b.stage.Git.LastPush())

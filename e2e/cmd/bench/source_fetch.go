@@ -102,7 +102,7 @@ func (b *sourceBench) decide(ctx context.Context) error {
 	var took []time.Duration
 	for i := range sourceRounds {
 		name := appName(i * b.o.source.apps / sourceRounds)
-		if _, err := b.stage.Fleet.Push(ctx, "Change "+name, overlay(name, fmt.Sprint("decide ", i))); err != nil {
+		if _, err := b.stage.Fleet.Push(ctx, "Change "+name, overlay(name, fmt.Sprint("decide ", i), firstRelease)); err != nil {
 			return err
 		}
 		if at, err = r.Fetch(ctx); err != nil {

@@ -22,7 +22,7 @@ func wideRepo(n int) map[string]string {
 		for kind, text := range baseObjects(name) {
 			files[dir+"base/"+kind+".yaml"] = text
 		}
-		maps.Copy(files, overlay(name, "1"))
+		maps.Copy(files, overlay(name, "1", firstRelease))
 		for j, other := range otherOverlays {
 			files[dir+"overlays/"+other+"/kustomization.yaml"] = fmt.Sprintf("namespace: %s\nresources: [../../base]\npatches: [{path: patch.yaml}]\n", other)
 			files[dir+"overlays/"+other+"/patch.yaml"] = fmt.Sprintf("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %s}\nspec: {replicas: %d}\n", name, j+2)

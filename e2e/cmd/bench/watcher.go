@@ -20,6 +20,7 @@ var appsResource = schema.GroupVersionResource{Group: "capstan.dev", Version: "v
 // seen is what has been seen of the agent's work.
 type seen struct {
 	objects   map[string]bool
+	released  map[string]bool   // objects that have the next release
 	values    map[string]string // ConfigMap -> data.value
 	replicas  map[string]int64  // Deployment -> spec.replicas
 	readyApps map[string]bool
@@ -38,7 +39,7 @@ type watcher struct {
 
 func newWatcher(ctx context.Context, api dynamic.Interface) *watcher {
 	w := &watcher{moved: make(chan struct{}, 1), seen: seen{
-		objects: map[string]bool{}, values: map[string]string{}, replicas: map[string]int64{}, readyApps: map[string]bool{},
+		objects: map[string]bool{}, released: map[string]bool{}, values: map[string]string{}, replicas: map[string]int64{}, readyApps: map[string]bool{},
 	}}
 	f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(api, 0, namespace, nil)
 	for kind, r := range resources {
@@ -74,6 +75,9 @@ func (w *watcher) object(kind string, u *unstructured.Unstructured) {
 		return
 	}
 	w.seen.objects[kind+"/"+u.GetName()] = true
+	if u.GetLabels()["release"] == nextRelease {
+		w.seen.released[kind+"/"+u.GetName()] = true
+	}
 	switch kind {
 	case "configmap":
 		w.seen.values[u.GetName()], _, _ = unstructured.NestedString(u.Object, "data", "value")
