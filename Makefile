@@ -45,10 +45,10 @@ demo: ## three control planes, a hub, a Git server, and the story; Ctrl-C ends i
 	@exec e2e/.build/demo
 
 .PHONY: bench
-bench: ## measure against a real control plane; table here, numbers in bench.json (SECTION=source: that one alone)
+bench: ## measure against a real control plane; table here, numbers in bench.json (SECTION=source: that one alone; APPS=100: that size)
 	@mkdir -p e2e/.build
 	@cd e2e && go build -o .build/bench ./cmd/bench
-	@exec e2e/.build/bench $(if $(SECTION),-section $(SECTION))
+	@exec e2e/.build/bench $(if $(SECTION),-section $(SECTION)) $(if $(APPS),-apps $(APPS))
 
 .PHONY: bench-fleet
 bench-fleet: ## measure the hub with simulated agents (FLEET=1000,5000,10000)

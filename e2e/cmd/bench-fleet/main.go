@@ -81,10 +81,11 @@ func run(ctx context.Context) error {
 	var entries []entry
 	for _, n := range o.sizes {
 		e, err := measure(ctx, o, program, n)
-		if err != nil {
+		entries = append(entries, e)
+		if err != nil { // what was measured by then is not lost with it
+			printTable(os.Stdout, entries)
 			return fmt.Errorf("%d agents: %w", n, err)
 		}
-		entries = append(entries, e)
 	}
 	printTable(os.Stdout, entries)
 	return gauge.WriteSection(filepath.Join(build.Root(), "bench.json"), "fleet", entries)

@@ -2,7 +2,7 @@
 // floor measured in the same run: plain client-go sending the same objects. It
 // prints a table and writes its sections of bench.json.
 //
-//	go run ./cmd/bench -apps 100,500
+//	go run ./cmd/bench -apps 100,500 -idle 1m
 //	go run ./cmd/bench -section source
 package main
 
@@ -47,9 +47,9 @@ type options struct {
 }
 
 func parseOptions() (options, error) {
-	sizes := flag.String("apps", "100", "how many apps; several sizes separated by commas")
+	sizes := flag.String("apps", "100,500,1000", "how many apps; several sizes separated by commas")
 	o := options{}
-	flag.DurationVar(&o.idle, "idle", 2*time.Minute, "how long to watch an idle agent")
+	flag.DurationVar(&o.idle, "idle", 10*time.Minute, "how long to watch an idle agent of the last size; those before a fifth of that")
 	flag.IntVar(&o.rounds, "rounds", 10, "one-app commits, and drift repairs")
 	flag.StringVar(&o.keep, "dir", "", "work here and keep it, instead of in a temporary directory")
 	flag.StringVar(&o.section, "section", "", "measure this one alone: apply or source")
@@ -105,9 +105,14 @@ const (
 
 func runApply(ctx context.Context, o options, programs map[build.Program]string) error {
 	var entries []entry
-	for _, n := range o.sizes {
-		e, err := measure(ctx, o, programs, n)
+	for i, n := range o.sizes {
+		one := o
+		if i < len(o.sizes)-1 {
+			one.idle /= 5
+		}
+		e, err := measure(ctx, one, programs, n)
 		if err != nil {
+			printTable(os.Stdout, entries)
 			return fmt.Errorf("%d apps: %w", n, err)
 		}
 		entries = append(entries, e)
