@@ -97,6 +97,9 @@ func TestKustomizationsListEveryFileAndNothingElse(t *testing.T) {
 			if err != nil || !d.IsDir() || p == "agent" {
 				return err
 			}
+			if p == "hub/components" { // they patch; e2e builds them
+				return fs.SkipDir
+			}
 			b, err := os.ReadFile(filepath.Join(p, "kustomization.yaml"))
 			if err != nil {
 				return err

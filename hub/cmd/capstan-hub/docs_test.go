@@ -47,7 +47,7 @@ func TestTheExamplesOfTheDocumentationParse(t *testing.T) {
 		known.WriteString(help(c))
 	}
 	// And every flag that is named elsewhere in it.
-	others := []string{"--server", "--tlsca", "--creds", "--select", "--log", "--from-literal", "--all"} // of nats, capstan and kubectl
+	others := []string{"--server", "--tlsca", "--creds", "--select", "--log", "--from-literal", "--from-file", "--all"} // of nats, capstan and kubectl
 	for _, flag := range regexp.MustCompile(`--[a-z][a-z-]+`).FindAllString(string(text), -1) {
 		if !slices.Contains(others, flag) && !regexp.MustCompile(flag+`\b`).MatchString(known.String()) {
 			t.Errorf("capstan-hub does not know %s", flag)
