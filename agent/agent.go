@@ -143,7 +143,7 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	if err != nil {
 		return err
 	}
-	sources, err := source.NewPool(a.sources, heads{store}, named, a.log)
+	sources, err := source.NewPool(a.sources, kept[source.Kept]{store, headName}, named, a.log)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 		return err
 	}
 	spoke := &spoke{}
-	link, err := uplink.New(uplink.Config{Token: token, Cluster: a.cfg.Cluster.Name, HeartbeatEvery: a.cfg.Hub.Heartbeat.Duration, Log: a.log}, spoke, vault{store})
+	link, err := uplink.New(uplink.Config{Token: token, Cluster: a.cfg.Cluster.Name, HeartbeatEvery: a.cfg.Hub.Heartbeat.Duration, Log: a.log}, spoke, kept[uplink.Kept]{store, uplinkName})
 	if err != nil {
 		return err
 	}
@@ -206,39 +206,30 @@ type spoke struct{ *reconcile.Engine }
 
 var _ uplink.Spoke = (*spoke)(nil)
 
-// vault keeps the uplink's credentials in a Secret.
-type vault struct{ store *state.Store }
+// The Secrets that keep the uplink's credentials, and which commits were followed.
+const (
+	uplinkName = "capstan-uplink"
+	headName   = "capstan-head"
+)
 
-var _ uplink.Vault = vault{}
-
-const uplinkName = "capstan-uplink"
-
-func (v vault) Load(ctx context.Context) (uplink.Kept, error) {
-	var k uplink.Kept
-	_, err := v.store.Load(ctx, uplinkName, &k)
-	return k, err
+// kept keeps one value in a Secret.
+type kept[K any] struct {
+	store *state.Store
+	name  string
 }
 
-func (v vault) Save(ctx context.Context, k uplink.Kept) error {
-	return v.store.Save(ctx, uplinkName, k)
+var (
+	_ uplink.Vault = kept[uplink.Kept]{}
+	_ source.Heads = kept[source.Kept]{}
+)
+
+func (k kept[K]) Load(ctx context.Context) (K, error) {
+	var v K
+	_, err := k.store.Load(ctx, k.name, &v)
+	return v, err
 }
 
-// heads keeps in a Secret which commits were followed.
-type heads struct{ store *state.Store }
-
-var _ source.Heads = heads{}
-
-const headName = "capstan-head"
-
-func (h heads) Load(ctx context.Context) (source.Kept, error) {
-	var k source.Kept
-	_, err := h.store.Load(ctx, headName, &k)
-	return k, err
-}
-
-func (h heads) Save(ctx context.Context, k source.Kept) error {
-	return h.store.Save(ctx, headName, k)
-}
+func (k kept[K]) Save(ctx context.Context, v K) error { return k.store.Save(ctx, k.name, v) }
 
 func loadKeys(ctx context.Context, store *state.Store) (keys, error) {
 	var k keys

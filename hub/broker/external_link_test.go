@@ -13,24 +13,7 @@ func TestServersOfOnesOwnTellWhoIsThere(t *testing.T) {
 	keys := t.TempDir()
 	b := onServer(t, natsServer(t, keys, t.TempDir()), keys, &together{all: map[string]int64{}}, newMemo())
 	a, _ := b.agent(t, "c1", nats.NoReconnect())
-	var more []*nats.Conn
-	for range 20 {
-		nc, err := nats.Connect(b.url(t), as(a), nats.NoReconnect(), quiet)
-		if err != nil {
-			continue // it was cut already
-		}
-		defer nc.Close()
-		more = append(more, nc)
-	}
-	eventually(t, "all but a few are cut", func() bool {
-		open := 0
-		for _, nc := range more {
-			if !nc.IsClosed() {
-				open++
-			}
-		}
-		return open == 7
-	})
+	more := b.crowd(t, a)
 	for _, nc := range append(more, a) {
 		nc.Close()
 	}

@@ -61,17 +61,17 @@ func TestAHubThatEndsTellsOfNoLosses(t *testing.T) {
 	}
 }
 
-func TestACredentialHoldsFewConnections(t *testing.T) {
-	b := serve(t)
-	a, _ := b.agent(t, "c1")
-	other, _ := b.agent(t, "c2")
+// crowd connects again and again as an agent that is connected, until all but a
+// few of its connections were cut. It returns them all.
+func (b *bench) crowd(t *testing.T, a *nats.Conn) []*nats.Conn {
+	t.Helper()
 	var more []*nats.Conn
 	for range 20 {
 		nc, err := nats.Connect(b.url(t), as(a), nats.NoReconnect(), quiet)
 		if err != nil {
 			continue // it was cut already
 		}
-		defer nc.Close()
+		t.Cleanup(nc.Close)
 		more = append(more, nc)
 	}
 	eventually(t, "all but a few are cut", func() bool {
@@ -83,6 +83,14 @@ func TestACredentialHoldsFewConnections(t *testing.T) {
 		}
 		return open == 7
 	})
+	return more
+}
+
+func TestACredentialHoldsFewConnections(t *testing.T) {
+	b := serve(t)
+	a, _ := b.agent(t, "c1")
+	other, _ := b.agent(t, "c2")
+	b.crowd(t, a)
 	for cluster, nc := range map[string]*nats.Conn{"c1": a, "c2": other} {
 		if _, err := ask[wire.Ack](t, nc, wire.StatusSubject(cluster, web), status("well")); err != nil {
 			t.Errorf("%s: %v", cluster, err)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"path/filepath"
+
 	"github.com/spf13/pflag"
 
 	"github.com/capstan-gitops/capstan/hub"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // addPeopleFlags says who is let in, and as whom.
@@ -18,4 +21,23 @@ func addPeopleFlags(f *pflag.FlagSet, cfg *hub.Config) {
 	f.StringVar(&cfg.OIDC.GroupsClaim, "oidc-groups-claim", "", "claim that lists their groups (default groups)")
 	f.StringSliceVar(&cfg.OIDC.Scopes, "oidc-scope", nil, "scopes to ask for (default openid,profile,email,offline_access)")
 	f.StringSliceVar(&cfg.TrustedProxies, "trusted-proxy", nil, "addresses (CIDR) of proxies whose X-Forwarded-For is believed")
+}
+
+// keyFlags say which keys sign for agents.
+type keyFlags struct{ dataDir, shared string }
+
+func (k *keyFlags) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&k.dataDir, "data-dir", "", "the hub's data directory")
+	f.StringVar(&k.shared, "nats-keys", "", "directory of the keys of hubs that share NATS servers")
+}
+
+// dir is where the keys are.
+func (k *keyFlags) dir() (string, error) {
+	if k.shared != "" {
+		return k.shared, nil
+	}
+	if k.dataDir == "" {
+		return "", fleet.WithHint(fleet.Invalid("no data directory is named"), "name one with --data-dir, or --nats-keys")
+	}
+	return filepath.Join(k.dataDir, "keys"), nil
 }

@@ -3,17 +3,16 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/capstan-gitops/capstan/hub"
-	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 func newOpsCreds() *cobra.Command {
-	var dataDir, keys, name string
+	var keys keyFlags
+	var name string
 	var life time.Duration
 	cmd := &cobra.Command{
 		Use:   "ops-creds FILE",
@@ -33,12 +32,9 @@ capstan-hub rotate-keys ends all of them, once its grace is over.`,
 		Args:    cobra.ExactArgs(1),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnv(cmd.Flags(), os.LookupEnv) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := keys
-			if dir == "" {
-				if dataDir == "" {
-					return fleet.WithHint(fleet.Invalid("no data directory is named"), "name one with --data-dir, or --nats-keys")
-				}
-				dir = filepath.Join(dataDir, "keys")
+			dir, err := keys.dir()
+			if err != nil {
+				return err
 			}
 			now := time.Now()
 			creds, err := hub.OpsCredentials(dir, name, life, now)
@@ -53,8 +49,7 @@ capstan-hub rotate-keys ends all of them, once its grace is over.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dataDir, "data-dir", "", "the hub's data directory")
-	f.StringVar(&keys, "nats-keys", "", "directory of the keys of hubs that share NATS servers")
+	keys.addFlags(f)
 	f.StringVar(&name, "name", "ops", "name of who is to have it, for the server's own lists")
 	f.DurationVar(&life, "expires", 30*24*time.Hour, "how long it is good; a year at most")
 	return cmd

@@ -3,17 +3,15 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/capstan-gitops/capstan/hub"
-	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 func newRotateKeys() *cobra.Command {
-	var dataDir, keys string
+	var keys keyFlags
 	var grace time.Duration
 	cmd := &cobra.Command{
 		Use:   "rotate-keys",
@@ -34,12 +32,9 @@ where somebody got hold of the keys.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnv(cmd.Flags(), os.LookupEnv) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir := keys
-			if dir == "" {
-				if dataDir == "" {
-					return fleet.WithHint(fleet.Invalid("no data directory is named"), "name one with --data-dir, or --nats-keys")
-				}
-				dir = filepath.Join(dataDir, "keys")
+			dir, err := keys.dir()
+			if err != nil {
+				return err
 			}
 			now := time.Now()
 			if err := hub.RotateKeys(dir, grace, now); err != nil {
@@ -50,8 +45,7 @@ where somebody got hold of the keys.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dataDir, "data-dir", "", "the hub's data directory")
-	f.StringVar(&keys, "nats-keys", "", "directory of the keys of hubs that share NATS servers")
+	keys.addFlags(f)
 	f.DurationVar(&grace, "grace", 24*time.Hour, "how long what the old keys signed is good yet")
 	return cmd
 }
