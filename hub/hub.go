@@ -166,6 +166,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	cfg.meters = metrics.New(cfg.Version)
+	for i := range told.Routes { // shown before the first notification
+		cfg.meters.Route(told.Routes[i].Name, told.Routes[i].Kind())
+	}
 	b, err := broker.Open(cfg.counted(cfg.broker()))
 	if err != nil {
 		return err

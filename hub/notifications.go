@@ -28,9 +28,6 @@ func runNotifications(ctx context.Context, cfg Config, to notify.Config, people 
 	if len(to.Routes) == 0 {
 		return
 	}
-	for i := range to.Routes {
-		cfg.meters.Route(to.Routes[i].Name, to.Routes[i].Kind())
-	}
 	store.Lead(ctx, kept.Bucket(store.Leases), "notifications", rand.Text(), func(ctx context.Context) {
 		n := notify.New(notify.NotifierConfig{Routes: to.Routes, Fleet: people, Told: kept.Bucket(store.Notified), URL: url, Observe: cfg.meters.Notified, Log: cfg.Log})
 		if err := n.Run(ctx); err != nil {
