@@ -9,6 +9,7 @@ import (
 var builtIn = []known{
 	{gk("apps", "Deployment"), deployment},
 	{gk("batch", "Job"), job},
+	{gk("", "Pod"), pod},
 	{gk("batch", "CronJob"), cronJob},
 	{gk("autoscaling", "HorizontalPodAutoscaler"), autoscaler},
 	{gk("", "PersistentVolumeClaim"), claim},
@@ -35,6 +36,17 @@ func job(o object) (State, bool) {
 		return yes(suspended("the job is suspended"))
 	}
 	return yes(progressing("the job is not finished"))
+}
+
+// pod: one that is to run to an end is not there yet while it runs.
+func pod(o object) (State, bool) {
+	if policy := o.text("spec", "restartPolicy"); o.text("status", "phase") == "Running" && (policy == "Never" || policy == "OnFailure") {
+		if why := PodTrouble(o.Unstructured); why != "" {
+			return yes(progressing(why))
+		}
+		return yes(progressing("the pod has not ended"))
+	}
+	return kstatusKnows()
 }
 
 func cronJob(o object) (State, bool) {

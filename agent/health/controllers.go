@@ -18,6 +18,7 @@ var controllers = []known{
 	{gk("bitnami.com", "SealedSecret"), trueOr("Synced")},
 	{gk("argoproj.io", "Rollout"), rollout},
 	{gk("argoproj.io", "Application"), application},
+	{gk("argoproj.io", "Workflow"), workflow},
 	{gk("flagger.app", "Canary"), canary},
 	{gk("keda.sh", "ScaledObject", "ScaledJob"), scaled},
 	{gk("pkg.crossplane.io", "Provider", "Configuration", "Function"), crossplanePackage},
@@ -132,6 +133,15 @@ func rollout(o object) (State, bool) {
 func application(o object) (State, bool) {
 	return byPhase(o.text("status", "health", "status"), o.text("status", "health", "message"), map[string]func(string) State{
 		"Healthy": well, "Suspended": suspended, "Degraded": degraded, "Missing": degraded,
+	})
+}
+
+func workflow(o object) (State, bool) {
+	if o.flag("spec", "suspend") {
+		return yes(suspended("the workflow is suspended"))
+	}
+	return byPhase(o.text("status", "phase"), o.text("status", "message"), map[string]func(string) State{
+		"Succeeded": well, "Failed": degraded, "Error": degraded,
 	})
 }
 

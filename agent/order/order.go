@@ -30,7 +30,7 @@ type Wave struct {
 func Waves(objects []unit.Object) ([]Wave, error) {
 	byNumber := map[int][]unit.Object{}
 	for _, o := range objects {
-		n, err := waveOf(o)
+		n, err := WaveOf(o)
 		if err != nil {
 			return nil, err
 		}
@@ -44,7 +44,9 @@ func Waves(objects []unit.Object) ([]Wave, error) {
 	return out, nil
 }
 
-func waveOf(o unit.Object) (int, error) {
+// WaveOf is an object's wave. more are annotations that count where ours and
+// Argo CD's are absent. The error names the object.
+func WaveOf(o unit.Object, more ...string) (int, error) {
 	var head struct {
 		Metadata struct {
 			Annotations map[string]any `json:"annotations"`
@@ -53,7 +55,7 @@ func waveOf(o unit.Object) (int, error) {
 	if err := json.Unmarshal(o.JSON, &head); err != nil {
 		return 0, fleet.Invalid("%s: its annotations can't be read", o.Ref)
 	}
-	for _, key := range []string{WaveAnnotation, ArgoCDAnnotation} {
+	for _, key := range append([]string{WaveAnnotation, ArgoCDAnnotation}, more...) {
 		v, there := head.Metadata.Annotations[key]
 		if !there {
 			continue

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/selection"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -165,12 +166,16 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if err != nil {
 		return e.applyFailed(v.name, err)
 	}
+	objects, hooked, err := hooks.Part(objects, runsHelmHooks(v.want.app.Spec.Source.Helm))
+	if err != nil {
+		return e.applyFailed(v.name, err)
+	}
 	effective, err := effectiveSpec(v.want.app.Spec, rendered.Path)
 	if err != nil {
 		return err
 	}
 	return e.carry(ctx, v, change{
-		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects,
+		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects, hooks: hooked,
 		revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin,
 		prune: v.want.app.Spec.Sync.PruneEnabled(), force: v.want.app.Spec.Sync.Force, waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
@@ -196,7 +201,7 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 		return false, false, err
 	}
 	if v.last.failed {
-		return !v.retry, false, nil
+		return !v.retry && (v.last.labels == "" || v.last.labels == labelsHash(v.facts.Labels)), false, nil
 	}
 	return false, true, nil
 }
@@ -204,7 +209,7 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 // complete tells that what runs is what the digest says, as far as the agent
 // has done its part.
 func complete(k state.App) bool {
-	if k.Halfway {
+	if k.Halfway || abandoned(k) {
 		return false
 	}
 	for _, it := range k.Items {
@@ -258,8 +263,10 @@ func (e *Engine) applyFailed(name fleet.AppName, err error) error {
 const maxMessage = 1024
 
 // oneLine is an error of several objects as a status can show it.
-func oneLine(err error) string {
-	s := strings.ReplaceAll(err.Error(), "\n", "; ")
+func oneLine(err error) string { return shortened(err.Error()) }
+
+func shortened(s string) string {
+	s = strings.ReplaceAll(s, "\n", "; ")
 	if len(s) > maxMessage {
 		s = strings.ToValidUTF8(s[:maxMessage], "") + "..."
 	}

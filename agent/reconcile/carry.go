@@ -11,6 +11,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/plan"
@@ -37,6 +38,12 @@ type change struct {
 	waveWithin time.Duration // how long a wave may take
 	resumed    bool          // it was begun, and goes on with a later wave
 
+	hooks  []hooks.Hook // are not among objects
+	sorted bool         // some of what is on the cluster is a hook now, or was one
+	digest fleet.Digest // of all that is wanted
+	labels string       // stand for the cluster's
+	retry  bool         // a person asked for another try
+
 	// others are owned objects that this change is not about (the root's Apps).
 	others []inventory.Item
 	// alongside are the objects of others, kept with what was last applied.
@@ -52,16 +59,17 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 		return e.applyFailed(v.name, err)
 	}
 	c.objects = asking
-	doc, err := plan.Document(c.effective, c.repoURL, c.objects, e.cfg.MaskKey)
+	doc, err := plan.Document(c.effective, c.repoURL, c.all(), e.cfg.MaskKey)
 	if err != nil {
 		return err
 	}
-	digest, err := doc.Digest()
-	if err != nil {
+	if c.digest, err = doc.Digest(); err != nil {
 		return err
 	}
+	c.labels, c.retry = labelsHash(v.facts.Labels), v.retry
 	kept := v.kept
-	mine := itemsWithout(kept.Items, c.others)
+	kept.Items, kept.Made, c.sorted = hooks.Settle(kept.Items, kept.Made, c.objects, c.hooks)
+	mine := slices.Concat(itemsWithout(kept.Items, c.others), hooks.Left(kept.Made, c.hooks))
 	delta, err := e.weigh(ctx, kept, c, mine)
 	if err != nil {
 		return e.failedOr(v.name, err)
@@ -70,12 +78,12 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 	if !c.prune {
 		extra, delta.Prune = len(delta.Prune), nil
 	}
-	if digest == kept.Digest && delta.IsNothing() {
-		return e.sameContent(ctx, v, c, extra)
+	if c.digest == kept.Digest && delta.IsNothing() {
+		return e.sameContent(ctx, kept, c, extra)
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
-		action: c.pin.action(), note: c.pin.differs(digest), to: digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands,
-		guard: e.guarded(delta, len(c.objects), len(mine)),
+		action: c.pin.action(), note: c.pin.differs(c.digest), to: c.digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands,
+		guard: e.guarded(delta, len(c.objects), len(mine)), hooks: c.hooks,
 	})
 	if err != nil {
 		return e.failedOr(v.name, err)
@@ -84,47 +92,63 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 		e.wait(v.name, pass, &outcome{spec: string(c.spec), reads: c.reads})
 		return nil
 	}
-	return e.carryOut(ctx, kept, c, delta, digest, extra, pass)
+	return e.carryOut(ctx, kept, c, delta, extra, pass)
 }
 
 // carryOut does what was let through.
-func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta inventory.Delta, digest fleet.Digest, extra int, pass passage) error {
+func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta inventory.Delta, extra int, pass passage) error {
 	name := kept.Name
 	if !c.resumed {
-		if err := e.checkFirst(ctx, kept, delta); err != nil {
+		if err := e.checkFirst(ctx, kept, delta, len(c.hooks) > 0); err != nil {
 			return e.failedOr(name, err)
 		}
 	}
-	if len(delta.New) > 0 || pass.granted && !c.resumed {
+	if begin(&kept, c, len(delta.Apply) > 0) || c.sorted || len(delta.New) > 0 || pass.granted && !c.resumed {
 		kept.Items = inventory.Extend(kept.Items, delta.New)
 		if err := e.save(ctx, kept); err != nil {
 			return err
 		}
 	}
-	if err := e.watchKinds(ctx, c.objects); err != nil {
+	if err := e.watchKinds(ctx, c.all()); err != nil {
 		return e.failedOr(name, err)
 	}
-	done, waits, err := e.inWaves(ctx, &kept, c, delta)
+	done, waits, err := e.inOrder(ctx, &kept, c, delta)
+	if err == nil && waits != nil && e.overdue(name, *waits) {
+		_, err = e.failHooks(ctx, &kept, c)
+	}
 	if err == nil && waits != nil {
 		return e.stop(ctx, kept, c, done, *waits)
+	}
+	if err == nil {
+		err = e.endFailHooks(ctx, &kept, c)
 	}
 	if err == nil && len(delta.Prune) > 0 {
 		var gone []inventory.Item
 		e.leaving(name, delta.Prune)
 		gone, err = e.parts.Cluster.Prune(ctx, name, delta.Prune)
-		kept.Items = itemsWithout(kept.Items, gone)
+		kept.Items, kept.Made = itemsWithout(kept.Items, gone), itemsWithout(kept.Made, gone)
 	}
-	kept.Halfway = err != nil
 	if err != nil {
-		return e.failedOr(name, errors.Join(err, keepApplied(&kept, done), e.save(ctx, kept)))
+		return e.broke(ctx, kept, c, done, err)
 	}
-	kept.Items = itemsWithout(kept.Items, delta.Keep)
+	kept.Halfway = false
+	return e.carriedOut(ctx, kept, c, delta, extra, pass)
+}
+
+// carriedOut notes that a change is done.
+func (e *Engine) carriedOut(ctx context.Context, kept state.App, c change, delta inventory.Delta, extra int, pass passage) error {
+	name := kept.Name
+	kept.Items, kept.Made = itemsWithout(kept.Items, delta.Keep), itemsWithout(kept.Made, delta.Keep)
 	summary := summarize(delta)
-	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = digest, c.revision, c.path, c.spec, c.reads
+	if r := running(&kept, c); r != nil {
+		summary.Hooks = len(r.Ran)
+	}
+	kept.Run = finished(kept, c)
+	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = c.digest, c.revision, c.path, c.spec, c.reads
 	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
-	kept.Remember(fleet.HistoryEntry{Revision: c.revision, Digest: digest, Applied: e.parts.Now().UTC(), ApprovedBy: pass.by, Summary: summary})
-	kept.Images = images.Used(c.objects)
-	if err := kept.SetObjects(append(slices.Clone(c.objects), c.alongside...)); err != nil {
+	kept.Remember(fleet.HistoryEntry{Revision: c.revision, Digest: c.digest, Applied: e.parts.Now().UTC(), ApprovedBy: pass.by, Summary: summary})
+	kept.Images = images.Used(c.all())
+	if err := kept.SetObjects(append(c.all(), c.alongside...)); err != nil {
 		return err
 	}
 	if err := e.save(ctx, kept); err != nil {
@@ -138,18 +162,20 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 
 // sameContent: the render gave what is applied. Only what it was rendered from
 // is new, and with it the revision.
-func (e *Engine) sameContent(ctx context.Context, v view, c change, extra int) error {
-	kept := v.kept
-	known := kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway
+func (e *Engine) sameContent(ctx context.Context, kept state.App, c change, extra int) error {
+	known := !c.sorted && !abandoned(kept) && kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway
 	if !known {
 		kept.Halfway = false
+		if abandoned(kept) {
+			kept.Run = nil
+		}
 		kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
 		kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
 		if err := e.save(ctx, kept); err != nil {
 			return err
 		}
 	}
-	e.settle(v.name, extra)
+	e.settle(kept.Name, extra)
 	return nil
 }
 
@@ -164,10 +190,11 @@ func confirmed(g *state.Grant) *state.Grant {
 
 // checkFirst has the API server check a change of several objects before the
 // first of them is sent, so that an invalid one does not leave what runs half
-// changed. A single object needs no check: it is taken or refused whole. On a
-// cluster where nothing of the app runs yet there is nothing to half-change.
-func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Delta) error {
-	if kept.Digest == fleet.NoDigest || len(d.Apply) == 0 || len(d.Apply)+len(d.Prune) == 1 {
+// changed. A single object needs no check, unless hooks would run before it: it is
+// taken or refused whole. On a cluster where nothing of the app runs yet there is
+// nothing to half-change.
+func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Delta, hooked bool) error {
+	if kept.Digest == fleet.NoDigest || len(d.Apply) == 0 || len(d.Apply)+len(d.Prune) == 1 && !hooked {
 		return nil
 	}
 	return e.parts.Cluster.Check(ctx, kept.Name, without(d.Apply, d.Recreate))
@@ -203,11 +230,11 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[k.Name]
-	for _, it := range a.kept.Items {
-		delete(e.owner, versionless(it.Ref))
+	for ref := range onCluster(a.kept) {
+		delete(e.owner, ref)
 	}
-	for _, it := range k.Items {
-		e.owner[versionless(it.Ref)] = k.Name
+	for ref := range onCluster(k) {
+		e.owner[ref] = k.Name
 	}
 	for _, ref := range a.claimed {
 		e.owner[ref] = k.Name
@@ -249,8 +276,8 @@ func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 		a.claimed = append(a.claimed, versionless(o.Ref))
 		e.owner[versionless(o.Ref)] = name
 	}
-	for _, it := range a.kept.Items {
-		e.owner[versionless(it.Ref)] = name
+	for ref := range onCluster(a.kept) {
+		e.owner[ref] = name
 	}
 	return nil
 }
@@ -280,8 +307,8 @@ func (e *Engine) disown(a *app) {
 	for _, ref := range a.claimed {
 		delete(e.owner, ref)
 	}
-	for _, it := range a.kept.Items {
-		delete(e.owner, versionless(it.Ref))
+	for ref := range onCluster(a.kept) {
+		delete(e.owner, ref)
 	}
 	a.claimed = nil
 }

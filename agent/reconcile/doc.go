@@ -82,6 +82,9 @@ type Eyes interface {
 	Synced(ctx context.Context, ref fleet.ObjectRef) error
 	See(ref fleet.ObjectRef) (watch.Sight, bool)
 	Blind(ref fleet.ObjectRef) error
+	// Ask asks once what the pods of a workload, or a pod itself, say of what is
+	// wrong; "": nothing is, or it can't be asked.
+	Ask(ctx context.Context, ref fleet.ObjectRef) string
 }
 
 // Memory survives a restart. fleet.ErrConflict from a Save means that another

@@ -115,7 +115,8 @@ type problem struct {
 type outcome struct {
 	spec   string
 	reads  unit.ReadSet
-	failed bool // otherwise it waits at a gate, or
+	failed bool   // otherwise it waits at a gate, or
+	labels string // stand for those that a hook failed with; "": it was none
 	// stopped is the change that waits between two waves: it goes on without
 	// being rendered again.
 	stopped *change
@@ -146,8 +147,8 @@ func (e *Engine) Load(ctx context.Context) error {
 	}
 	for _, k := range kept {
 		e.apps[k.Name] = newApp(k)
-		for _, it := range k.Items {
-			e.owner[versionless(it.Ref)] = k.Name
+		for ref := range onCluster(k) {
+			e.owner[ref] = k.Name
 		}
 	}
 	if _, ok := e.apps[e.root]; !ok {

@@ -34,6 +34,9 @@ type cluster struct {
 	watched   map[string]bool // kinds
 	unwell    map[string]bool // names of objects that do not work yet
 	held      map[string]bool // names of objects that finalizers hold
+	failed    map[string]bool // names of objects that have failed
+	pods      string          // what the pods of those say
+	made      []string        // names of objects that were made, in order
 	onPreview func()
 }
 
@@ -115,6 +118,7 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 		if !ok {
 			c.uids++
 			now.uid = fmt.Sprint("uid-", c.uids)
+			c.made = append(c.made, o.Ref.Name)
 		}
 		now.content, now.app = string(o.JSON), app
 		c.objects[key(o.Ref)] = now
@@ -241,6 +245,13 @@ func (c *cluster) Watch(_ context.Context, ref fleet.ObjectRef, _ schema.GroupVe
 }
 func (c *cluster) Synced(context.Context, fleet.ObjectRef) error { return nil }
 func (c *cluster) Blind(fleet.ObjectRef) error                   { return nil }
+
+func (c *cluster) Ask(context.Context, fleet.ObjectRef) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pods
+}
+
 func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,6 +259,9 @@ func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	s := watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}
 	if c.unwell[ref.Name] {
 		s.Health, s.Message = fleet.Progressing, "starts"
+	}
+	if c.failed[ref.Name] {
+		s.Health, s.Message = fleet.Degraded, "BackoffLimitExceeded"
 	}
 	return s, ok
 }

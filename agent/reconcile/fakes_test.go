@@ -143,6 +143,8 @@ type memory struct {
 	docs map[string][]byte
 	err  error
 	busy int // so many deletes fail
+	ends int // the write that fails as if another agent were at work
+	lost bool
 
 	writes int
 }
@@ -169,7 +171,14 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 		return m.err
 	}
 	m.writes++
+	ends := m.ends == 1
+	if m.ends = max(m.ends-1, 0); ends && !m.lost {
+		return fleet.Conflict("another agent is at work")
+	}
 	m.apps[a.Name] = b
+	if ends {
+		return fleet.Conflict("another agent is at work")
+	}
 	return err
 }
 
@@ -274,7 +283,7 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, held: map[string]bool{}},
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, held: map[string]bool{}, failed: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root",

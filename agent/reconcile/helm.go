@@ -57,6 +57,11 @@ func (e *Engine) helmOf(ctx context.Context, app *v1alpha1.App) (*unit.Helm, err
 	return h, nil
 }
 
+// runsHelmHooks tells whether what Helm's annotations make a hook is one.
+func runsHelmHooks(h *v1alpha1.AppHelm) bool {
+	return h == nil || unit.Hooks(h.Hooks) != unit.HooksApply
+}
+
 // valuesFrom reads one ConfigMap's or Secret's values. The agent's own Secrets
 // are out of reach: whoever writes to Git could otherwise have them shown.
 func (e *Engine) valuesFrom(ctx context.Context, namespace string, r v1alpha1.AppValuesReference) (unit.ValuesDocument, bool, error) {

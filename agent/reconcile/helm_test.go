@@ -17,7 +17,11 @@ func helmText(q unit.RenderRequest) string {
 	for _, d := range q.Helm.ValuesFrom {
 		from = append(from, string(d.Content))
 	}
-	return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: chart, namespace: shop}\ndata: {release: %q, namespace: %q, values: %q, from: %q, kubernetes: %q}\n",
+	hook := ""
+	if q.Helm.Hooks != "" {
+		hook = hookOf("chart", "1", "helm.sh/hook: pre-install") + "\n---\n"
+	}
+	return hook + fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: chart, namespace: shop}\ndata: {release: %q, namespace: %q, values: %q, from: %q, kubernetes: %q}\n",
 		q.Release.Name, q.Release.Namespace, q.Helm.Values, strings.Join(from, ";"), q.Facts.Kubernetes)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -24,6 +25,7 @@ type proposal struct {
 	demands  []gate.Demand
 	guard    string // why the prune guard stops it, or ""
 	note     string // what else people have to know, or ""
+	hooks    []hooks.Hook
 }
 
 // passage is what the gates said.
@@ -84,6 +86,10 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 	delta := p.delta
 	delta.Apply = withOldMasks(delta.Apply, applied)
 	changes, err := e.parts.Cluster.Preview(ctx, kept.Name, delta, e.cfg.MaskKey)
+	if err != nil {
+		return err
+	}
+	changes, err = withHooks(changes, p.hooks, applied, e.cfg.MaskKey)
 	if err != nil {
 		return err
 	}

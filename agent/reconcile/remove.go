@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -19,11 +18,11 @@ import (
 // otherwise when its plan was let through. It tells whether the app is gone.
 func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	kept := v.kept
-	if len(kept.Items) == 0 {
+	if len(kept.Items)+len(kept.Made) == 0 && !leavingByHooks(kept) {
 		return true, e.forget(ctx, kept.Name)
 	}
 	spec := keptSpec(kept)
-	leaving := kept.Items
+	leaving := slices.Concat(kept.Items, kept.Made)
 	if spec != nil && !spec.Sync.PruneEnabled() {
 		leaving = nil // they stay, as the App asked, and nobody looks after them
 	}
@@ -35,13 +34,17 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)
 	}
+	c, err := removal(v, spec, applied)
+	if err != nil {
+		return false, e.failedOr(kept.Name, err)
+	}
 	var asked *v1alpha1.App
 	if spec != nil {
 		asked = &v1alpha1.App{Spec: *spec}
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
 		action: fleet.ActionRemove, to: fleet.NoDigest, revision: e.headRevision(),
-		delta: inventory.Delta{Prune: leaving, Keep: staying}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(leaving, "pruned"),
+		delta: inventory.Delta{Prune: leaving, Keep: staying}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(leaving, "pruned"), hooks: c.hooks,
 	})
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)
@@ -51,12 +54,9 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 		e.wait(kept.Name, pass, nil)
 		return false, nil
 	}
-	e.leaving(kept.Name, leaving)
-	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, leaving)
-	kept.Items = itemsWithout(kept.Items, gone)
-	if err != nil {
-		kept.Halfway = true
-		return false, e.failedOr(kept.Name, errors.Join(err, e.save(ctx, kept)))
+	done, err := e.takeOff(ctx, &kept, c, leaving)
+	if err != nil || !done {
+		return false, err
 	}
 	e.mu.Lock()
 	a := e.apps[kept.Name]

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/selection"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -299,8 +300,12 @@ func (e *Engine) carryOthers(ctx context.Context, v view, c *rootContent, apps [
 	if len(c.others) > 0 || len(appItems) < len(v.kept.Items) {
 		demands = e.demands(e.root, nil)
 	}
+	objects, hooked, err := hooks.Part(c.others, true)
+	if err != nil {
+		return e.failedOr(e.root, err)
+	}
 	return e.carry(ctx, v, change{
-		spec: spec, effective: spec, path: c.path, reads: c.reads, objects: c.others, revision: c.revision, repoURL: c.repoURL,
+		spec: spec, effective: spec, path: c.path, reads: c.reads, objects: objects, hooks: hooked, revision: c.revision, repoURL: c.repoURL,
 		prune: true, demands: demands, others: appItems, alongside: apps,
 	})
 }

@@ -135,7 +135,7 @@ func (e *Engine) Tree(name fleet.AppName) ([]fleet.Object, error) {
 		return nil, err
 	}
 	out := make([]fleet.Object, 0, len(k.Items))
-	for _, it := range k.Items {
+	for _, it := range slices.Concat(k.Items, k.Made) {
 		o := fleet.Object{Object: it.Ref, Health: fleet.Progressing}
 		if s, ok := e.parts.Eyes.See(it.Ref); ok {
 			o.Health, o.Message = s.Health, s.Message

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -130,8 +131,8 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 	case name == e.root && e.content != nil && e.content.misnamed != nil:
 		s.Sync, s.Reason = fleet.SyncUnknown, "InvalidSpec"
 		s.Message, s.Hint = oneLine(e.content.misnamed), hint(e.content.misnamed)
-	case k.Digest == fleet.NoDigest && name != e.root:
-		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", "not applied yet"
+	case e.begun(k) != "":
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", e.begun(k)
 	case len(a.drift) > 0:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)
 		e.tellFight(a, &s)
@@ -149,6 +150,18 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		return asPinned(s, p)
 	}
 	return s
+}
+
+// begun says that the change which is wanted is not carried out, where nothing
+// else is known of it: since a restart, say. "": it is.
+func (e *Engine) begun(k state.App) string {
+	switch {
+	case k.Halfway:
+		return "a change was begun, and goes on"
+	case k.Digest == fleet.NoDigest && k.Name != e.root:
+		return "not applied yet"
+	}
+	return ""
 }
 
 // tellFight puts into a status that an object of the app is fought over.
@@ -327,7 +340,7 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 func conditions(s fleet.AppStatus) []metav1.Condition {
 	held := s.Reason == reasonSuspended || s.Reason == reasonPinned
 	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy && !held && s.Reason != fighting
-	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == hookFailed || s.Reason == hookTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
 	moving := !ready && !stalled && !held && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition

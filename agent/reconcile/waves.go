@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/order"
 	"github.com/capstan-gitops/capstan/agent/state"
@@ -34,15 +35,20 @@ func (p pause) tooLong() bool { return p.within > 0 && time.Since(p.since) >= p.
 
 // late is the reason of one that takes too long.
 func (p pause) late() string {
-	if p.reason == recreating {
+	switch p.reason {
+	case recreating:
 		return recreateTimedOut
+	case waitsForHook:
+		return hookTimedOut
+	case hookFailed:
+		return hookFailed
 	}
 	return waveTimedOut
 }
 
-// inWaves applies what differs, wave by wave. It stops before a wave while an
-// object of an earlier one is not well, and says which. What was applied is
-// noted in kept.
+// inWaves applies what differs, wave by wave, and runs the Sync hooks with them.
+// It stops before a wave while an object or a hook of an earlier one is not well,
+// and says which. What was applied is noted in kept.
 func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta inventory.Delta) (done []unit.Object, waits *pause, err error) {
 	waves, err := order.Waves(c.objects)
 	if err != nil {
@@ -52,7 +58,8 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 	for _, o := range delta.Apply {
 		differs[versionless(o.Ref)] = o
 	}
-	for i, wave := range waves {
+	steps := hooks.Merge(waves, syncHooks(kept, c))
+	for i, wave := range steps {
 		send, ends, err := e.clearAway(ctx, kept, differing(wave.Objects, differs), delta)
 		if err != nil {
 			return done, nil, err
@@ -73,11 +80,14 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 		if ends != "" {
 			return done, &pause{reason: recreating, message: ends, within: c.waveWithin, look: recreateLook}, nil
 		}
-		if i == len(waves)-1 {
+		if waits, err := e.runWave(ctx, kept, c, hooks.Sync, wave.Hooks); waits != nil || err != nil {
+			return done, waits, err
+		}
+		if i == len(steps)-1 {
 			break
 		}
 		if why := e.unwell(*kept, wave.Objects); why != "" {
-			message := fmt.Sprintf("wave %d comes after wave %d, in which %s", waves[i+1].Number, wave.Number, why)
+			message := fmt.Sprintf("wave %d comes after wave %d, in which %s", steps[i+1].Number, wave.Number, why)
 			return done, &pause{reason: waitsForWave, message: message, within: c.waveWithin}, nil
 		}
 	}
@@ -151,10 +161,7 @@ func (e *Engine) pauseFor(name fleet.AppName, p pause, last *outcome) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	p.since = time.Now()
-	if was := a.pause; was != nil && was.reason == p.reason {
-		p.since = was.since
-	}
+	p.since = a.since(p)
 	a.problem, a.waiting, a.pause = nil, "", &p
 	if last != nil {
 		a.last = last

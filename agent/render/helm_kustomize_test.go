@@ -100,8 +100,8 @@ func TestAKustomizationsChartIsReadExactly(t *testing.T) {
 		t.Errorf("reads %v", got.Reads)
 	}
 	hooks := repo.With(files{"a/charts/x/templates/h.yaml": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: h, annotations: {helm.sh/hook: post-install}}\n"})
-	if bad := refused(t, r, askChart(hooks, "a", nil)); !strings.Contains(bad.Message, "Job h (post-install)") || !strings.Contains(bad.Hint, "skipHooks: true") {
-		t.Errorf("%+v", bad)
+	if all := objectsOf(t, r, askChart(hooks, "a", nil)); len(all) != 3 {
+		t.Errorf("%v", all)
 	}
 	hooks["a/kustomization.yaml"] = "helmCharts: [{name: x, releaseName: r, skipHooks: true}]\n"
 	if all := objectsOf(t, r, askChart(hooks, "a", nil)); len(all) != 2 {

@@ -236,7 +236,6 @@ func TestWhatIsWrongWithAChartIsSaid(t *testing.T) {
 		{"library", "a library chart has no objects of its own", "a chart that uses it", "c", 0, files{"c/Chart.yaml": chart + "type: library\n"}, nil},
 		{"kube version", "wants Kubernetes <1.20.0, and this cluster has v1.36.3", "another version", "c", 0, chartOf(files{"templates/a.yaml": named("x")}).With(files{"c/Chart.yaml": chart + "kubeVersion: <1.20.0\n"}), nil},
 		{"dependency", "dependency redis 17.x is not in charts/", "helm dependency build", "c", 0, chartOf(files{"templates/a.yaml": named("x")}).With(files{"c/Chart.yaml": chart + "dependencies: [{name: redis, version: 17.x, repository: https://charts.example}]\n"}), nil},
-		{"hooks", "c: the chart has hooks, which are not run: ConfigMap h (pre-install, pre-upgrade) in c/templates/a.yaml", "hooks: Ignore", "c", 0, chartOf(files{"templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: h, annotations: {helm.sh/hook: \"pre-install, pre-upgrade\"}}\n"}), nil},
 		{"schema", "c/values.schema.json: the values are not as the chart wants them: - at '/replicas': got string, want integer", "mend the values", "c/values.schema.json", 0, chartOf(files{"templates/a.yaml": named("x"), "values.schema.json": `{"properties":{"replicas":{"type":"integer"}}}`}), values(`{"replicas":"two"}`)},
 		{"broken values", "c: the chart can't be loaded: cannot load values.yaml", "", "c", 0, chartOf(files{"templates/a.yaml": named("x"), "values.yaml": "a: [b"}), nil},
 		{"values file", "values file c/no.yaml is not in the repository", "a leading /", "c/no.yaml", 0, chartOf(files{"templates/a.yaml": named("x")}), &unit.Helm{ValuesFiles: []string{"no.yaml"}}},
@@ -253,13 +252,13 @@ func TestWhatIsWrongWithAChartIsSaid(t *testing.T) {
 	}
 }
 
-func TestHooksAreLeftOutOrAppliedOnlyWhereSaid(t *testing.T) {
+func TestHooksAreLeftOutWhereSaidAndTestsAlways(t *testing.T) {
 	r := newRenderer(t, render.Config{IdleAfter: time.Minute})
 	hook := func(name, events string) string {
 		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", annotations: {helm.sh/hook: \"" + events + "\"}}\n"
 	}
 	repo := chartOf(files{"templates/a.yaml": named("x"), "templates/h.yaml": hook("pre", "pre-install") + "---\n" + hook("tests", "test-success")})
-	for hooks, want := range map[unit.Hooks]string{unit.HooksIgnore: "x", unit.HooksApply: "pre x"} {
+	for hooks, want := range map[unit.Hooks]string{"": "pre x", unit.HooksRun: "pre x", unit.HooksIgnore: "x", unit.HooksApply: "pre x"} {
 		if got := namesOf(t, r, askChart(repo, "c", &unit.Helm{Hooks: hooks})); got != want {
 			t.Errorf("%s: got %s, want %s", hooks, got, want)
 		}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -31,6 +32,11 @@ type App struct {
 	// Halfway: a change was begun and not finished, so what runs is not what
 	// Digest says.
 	Halfway bool `json:"halfway,omitempty"`
+
+	// Made are the objects of hooks that are, or may be, on the cluster. They are
+	// not healed.
+	Made []inventory.Item `json:"made,omitempty"`
+	Run  *hooks.Run       `json:"run,omitempty"` // of the last change that had hooks; nil: none had
 
 	Used []string `json:"used,omitempty"` // plans that were let through, oldest first
 

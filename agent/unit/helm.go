@@ -29,7 +29,7 @@ type Hooks string
 
 // What may become of hooks. Test hooks are always left out.
 const (
-	HooksRefuse Hooks = ""       // a chart that has some is an error
+	HooksRun    Hooks = "Run"    // they run as hooks; so it is where nothing is said, too
 	HooksIgnore Hooks = "Ignore" // they are left out
 	HooksApply  Hooks = "Apply"  // they are objects like the others
 )

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/capstan-gitops/capstan/agent/health"
@@ -22,6 +23,7 @@ type kindWatch struct {
 	watcher *Watcher
 	ctx     context.Context // of the watch, and of those it leads to
 	kind    fleet.ObjectRef
+	served  dynamic.NamespaceableResourceInterface
 
 	mu     sync.RWMutex
 	seen   map[objectKey]Sight

@@ -85,6 +85,40 @@ func (w *Watcher) because(ref fleet.ObjectRef) string {
 	return p.said
 }
 
+// Ask asks once what the pods of a workload, or a pod itself, say of what is
+// wrong: of several the first by name. "" where nothing is, or where it can't be
+// asked: a workload's own words are all there is then.
+func (w *Watcher) Ask(ctx context.Context, ref fleet.ObjectRef) string {
+	k := w.kind(ref)
+	if k == nil {
+		return ""
+	}
+	live, err := k.served.Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return ""
+	}
+	if ref.Group == "" && ref.Kind == "Pod" {
+		return health.PodTrouble(live)
+	}
+	selector := health.PodSelector(live)
+	if selector == "" {
+		return ""
+	}
+	list, err := w.api.Resource(pods).Namespace(ref.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: maxAsked})
+	if err != nil {
+		return ""
+	}
+	for i := range list.Items { // which the API server sorts by name
+		if why := health.PodTrouble(&list.Items[i]); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// maxAsked bounds how many pods are read for one answer.
+const maxAsked = 50
+
 func (p *podWatch) run(ctx context.Context, w *Watcher, namespace string) {
 	wait := time.NewTimer(podsAfter)
 	defer wait.Stop()

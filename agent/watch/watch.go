@@ -68,9 +68,9 @@ func (w *Watcher) Watch(ctx context.Context, ref fleet.ObjectRef, resource schem
 	if _, ok := w.kinds[gk]; ok {
 		return
 	}
-	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, synced: make(chan struct{}), seen: map[objectKey]Sight{}}
+	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, served: w.api.Resource(resource), synced: make(chan struct{}), seen: map[objectKey]Sight{}}
 	w.kinds[gk] = k
-	lw := listWatch(w.api.Resource(resource), k.failed)
+	lw := listWatch(k.served, k.failed)
 	reflector := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, k, cache.ReflectorOptions{Name: resource.String()})
 	w.group.Go(func() { reflector.RunWithContext(ctx) })
 }

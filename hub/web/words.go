@@ -50,7 +50,7 @@ func changeMark(a fleet.ChangeAction) mark {
 	switch a {
 	case fleet.Create:
 		return mark{string(a), "plus", "good"}
-	case fleet.Update:
+	case fleet.Update, fleet.RunHook:
 		return mark{string(a), "differs", "warn"}
 	case fleet.Prune, fleet.Recreate:
 		return mark{string(a), "minus", "bad"}

@@ -55,6 +55,8 @@ const (
 	Recreate ChangeAction = "recreate"
 	// Keep: it leaves the app and stays on the cluster, as it asked.
 	Keep ChangeAction = "keep"
+	// RunHook: it is made for this change, to run or to be there for what runs.
+	RunHook ChangeAction = "hook"
 )
 
 // Change is what a plan does to one object.
@@ -114,6 +116,7 @@ type Summary struct {
 	Prune     int `json:"prune"`
 	Unchanged int `json:"unchanged"`
 	Recreate  int `json:"recreate,omitempty"`
+	Hooks     int `json:"hooks,omitempty"`
 }
 
 // Summarize counts changes.
@@ -131,6 +134,8 @@ func Summarize(changes []Change) Summary {
 			s.Unchanged++
 		case Recreate:
 			s.Recreate++
+		case RunHook:
+			s.Hooks++
 		}
 	}
 	return s

@@ -31,7 +31,7 @@ func (o *chartOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&o.values, "values", nil, "file of values for a chart, in the repository or not; may be repeated, later ones win")
 	f.StringArrayVar(&o.apiVersions, "api-version", nil, "API version that a chart may count on besides Kubernetes' own; may be repeated")
 	f.StringVar(&o.kubeVersion, "kube-version", "", "version of Kubernetes that a chart is told (default: v1.37.0; an agent takes its cluster's)")
-	f.StringVar(&o.hooks, "hooks", "", "what becomes of a chart's hooks: Ignore or Apply (default: they are an error)")
+	f.StringVar(&o.hooks, "hooks", "", "what becomes of a chart's hooks: Run, Ignore or Apply (default: Run, which shows them with the others)")
 	f.StringVar(&o.chart.Name, "chart", "", "name of a chart that is kept elsewhere; the path is where its values files are then")
 	f.StringVar(&o.chart.Repository, "chart-repo", "", "chart repository (https://...) or place in a registry (oci://...) of --chart")
 	f.StringVar(&o.chart.Version, "chart-version", "", "one exact version of --chart")
@@ -49,8 +49,8 @@ func (o *chartOptions) helm(cmd *cobra.Command, dir string) (unit.Release, *unit
 		return release, nil, nil
 	}
 	h := &unit.Helm{ReleaseName: o.releaseName, SkipCRDs: o.skipCRDs, Hooks: unit.Hooks(o.hooks), APIVersions: o.apiVersions}
-	if h.Hooks != unit.HooksRefuse && h.Hooks != unit.HooksIgnore && h.Hooks != unit.HooksApply {
-		return release, nil, fleet.WithHint(fleet.Invalid("--hooks %q is not known", o.hooks), "Ignore leaves hooks out; Apply makes them objects like the others")
+	if h.Hooks != "" && h.Hooks != unit.HooksRun && h.Hooks != unit.HooksIgnore && h.Hooks != unit.HooksApply {
+		return release, nil, fleet.WithHint(fleet.Invalid("--hooks %q is not known", o.hooks), "Run runs hooks; Ignore leaves them out; Apply makes them objects like the others")
 	}
 	if o.chart != (v1alpha1.AppChart{}) {
 		if err := o.chart.Validate("--chart"); err != nil {

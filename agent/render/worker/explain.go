@@ -55,7 +55,7 @@ func (f *treeFS) explainRest(text string) *failure {
 		}
 		if m[1] == "metadata.name" && bytes.Contains(f.content(bad.file), []byte("generateName")) {
 			text += ", and metadata.generateName gives a new object each time"
-			bad.hint = "give the object a fixed metadata.name"
+			bad.hint = generateHint
 		}
 	}
 	text = shorten(f.redact(usesConfig.ReplaceAllString(text, "")))

@@ -157,9 +157,6 @@ func (f *treeFS) inflate(file string, content []byte, i int, h types.HelmChart, 
 		objects, err = c.objects()
 	}
 	if bad, ok := errors.AsType[*failure](f.verdict(err)); ok {
-		if bad.hint == hooksHint {
-			bad.hint = "skipHooks: true in the kustomization leaves them out"
-		}
 		return f.refuse(bad)
 	}
 	if err := f.verdict(err); err != nil {

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"path"
 	"regexp"
@@ -20,7 +19,6 @@ import (
 )
 
 const (
-	hooksHint      = "spec.source.helm.hooks: Ignore leaves them out; Apply makes them objects like the others"
 	hookAnnotation = "helm.sh/hook"
 	notes          = "NOTES.txt"
 )
@@ -60,8 +58,7 @@ func inInstallOrder(a, b unit.Object) int {
 // chartObjects is what a chart gave, while it is read.
 type chartObjects struct {
 	manifests
-	hooks   unit.Hooks
-	refused []string // hooks nobody decided about
+	hooks unit.Hooks
 }
 
 // collect makes objects of what the templates gave: CRDs first, then in the
@@ -84,12 +81,6 @@ func (c *inflation) collect(ch *chart.Chart, rendered map[string]string) ([]unit
 		}
 		if err := o.file(c.fileOf(ch, name), rendered[name], true); err != nil {
 			return nil, err
-		}
-	}
-	if len(o.refused) > 0 {
-		return nil, &failure{
-			file: c.where, message: c.where + ": the chart has hooks, which are not run: " + shorten(strings.Join(o.refused, ", ")),
-			hint: hooksHint,
 		}
 	}
 	if len(o.objects) == 0 {
@@ -143,18 +134,17 @@ func (o *chartObjects) document(p document, text string, linesBefore int, hooks 
 	if raw[0] != '{' {
 		return p.fail("not a Kubernetes object", o.odd)
 	}
-	if hooks && o.isHook(p, raw) {
+	if hooks && o.leavesOut(raw) {
 		return nil
 	}
 	return o.add(p, raw)
 }
 
-// isHook tells whether an object is left out because Helm would run it as a hook.
-func (o *chartObjects) isHook(p document, raw []byte) bool {
+// leavesOut tells a hook that is left out: a test, and all of them where that is
+// asked for. The others go on: whoever applies them reads what they are.
+func (o *chartObjects) leavesOut(raw []byte) bool {
 	var head struct {
-		Kind     string `json:"kind"`
 		Metadata struct {
-			Name        string         `json:"name"`
 			Annotations map[string]any `json:"annotations"`
 		} `json:"metadata"`
 	}
@@ -165,20 +155,12 @@ func (o *chartObjects) isHook(p document, raw []byte) bool {
 	if !ok {
 		return false
 	}
-	test := true
 	for event := range strings.SplitSeq(events, ",") {
 		switch strings.ToLower(strings.TrimSpace(event)) {
 		case "test", "test-success":
 		default:
-			test = false
+			return o.hooks == unit.HooksIgnore
 		}
 	}
-	switch {
-	case test, o.hooks == unit.HooksIgnore:
-		return true
-	case o.hooks == unit.HooksApply:
-		return false
-	}
-	o.refused = append(o.refused, fmt.Sprintf("%s %s (%s) in %s", head.Kind, head.Metadata.Name, strings.Join(strings.Fields(events), " "), p.file))
 	return true
 }

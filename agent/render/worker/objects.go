@@ -76,6 +76,9 @@ func appendObject(all []unit.Object, raw []byte, depth int) ([]unit.Object, erro
 	return append(all, unit.Object{Ref: ref, JSON: canonical}), nil
 }
 
+// generateHint is about metadata.generateName, which people give to hooks.
+const generateHint = "give the object a fixed metadata.name; a hook that has one runs for every change all the same"
+
 func (id identity) ref() (fleet.ObjectRef, error) {
 	m := id.Metadata
 	group, v, found := strings.Cut(id.APIVersion, "/")
@@ -88,7 +91,7 @@ func (id identity) ref() (fleet.ObjectRef, error) {
 	case m.Name == "" && m.GenerateName != "":
 		return ref, &failure{
 			message: fmt.Sprintf("%s: metadata.generateName %q gives a new object each time", id.Kind, m.GenerateName),
-			hint:    "give the object a fixed metadata.name",
+			hint:    generateHint,
 		}
 	case id.Kind == "" || v == "":
 		return ref, &failure{message: fmt.Sprintf("object %q has no apiVersion or no kind", m.Name), hint: hint}

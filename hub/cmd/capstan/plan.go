@@ -82,6 +82,9 @@ func (s *shell) showPlan(p trustedPlan) error {
 	if sum.Recreate > 0 {
 		s.printf("%d to recreate, ", sum.Recreate)
 	}
+	if sum.Hooks > 0 {
+		s.printf("%d hooks, ", sum.Hooks)
+	}
 	s.printf("%d unchanged\n", sum.Unchanged)
 	return nil
 }
@@ -99,10 +102,16 @@ func (s *shell) showChange(p trustedPlan, c fleet.Change) error {
 		s.printf("%s\n", s.paint(red, "--- prune "+name))
 	case fleet.Recreate:
 		s.printf("%s\n", s.paint(red, "-+- recreate "+name))
+	case fleet.RunHook:
+		s.printf("%s\n", s.paint(yellow, "*** hook "+name))
+		s.printf("  %s\n", oneLine(c.Note))
+		if len(c.Fields) == 0 && p.Wanted != nil { // when an app leaves, its hooks are those of what runs
+			return s.showWanted(p, c)
+		}
 	default:
 		s.printf("%s\n", s.paint(yellow, fmt.Sprintf("~~~ %s %s", c.Action, name)))
 	}
-	if c.Note != "" {
+	if c.Note != "" && c.Action != fleet.RunHook {
 		s.printf("  %s\n", oneLine(c.Note))
 	}
 	for _, f := range c.Fields {

@@ -50,11 +50,11 @@ type AppHelm struct {
 	SkipCRDs bool `json:"skipCRDs,omitempty"`
 
 	// Hooks says what becomes of objects that Helm would run as hooks before or
-	// after an install, upgrade, rollback or delete. Hooks are not run. Absent: a
-	// chart that has some is an error of the app. Ignore leaves them out; Apply
-	// makes them objects like the others. Test hooks are always left out.
+	// after an install, upgrade or delete. Run, or absent: they run as hooks.
+	// Ignore leaves them out; Apply makes them objects like the others. Hooks of
+	// tests are always left out, and those of a rollback never run.
 	// +optional
-	// +kubebuilder:validation:Enum=Ignore;Apply
+	// +kubebuilder:validation:Enum=Run;Ignore;Apply
 	Hooks string `json:"hooks,omitempty"`
 
 	// APIVersions are API versions, or kinds as group/version/Kind, that the chart

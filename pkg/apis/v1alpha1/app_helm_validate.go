@@ -59,8 +59,8 @@ func (h *AppHelm) validate() error {
 	if h.Values != nil && !bytes.HasPrefix(bytes.TrimSpace(h.Values.Raw), []byte("{")) {
 		return fleet.WithHint(fleet.Invalid(field+".values: is not an object"), "values are a YAML mapping")
 	}
-	if h.Hooks != "" && h.Hooks != "Ignore" && h.Hooks != "Apply" {
-		return fleet.WithHint(fleet.Invalid(field+".hooks: %q is not known", h.Hooks), "Ignore leaves hooks out; Apply makes them objects like the others")
+	if h.Hooks != "" && h.Hooks != "Run" && h.Hooks != "Ignore" && h.Hooks != "Apply" {
+		return fleet.WithHint(fleet.Invalid(field+".hooks: %q is not known", h.Hooks), "Run runs hooks; Ignore leaves them out; Apply makes them objects like the others")
 	}
 	if n := len(h.APIVersions); n > maxAPIVersions {
 		return fleet.Invalid(field+".apiVersions: has %d entries, more than %d", n, maxAPIVersions)

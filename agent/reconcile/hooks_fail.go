@@ -1,0 +1,119 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/capstan-gitops/capstan/agent/hooks"
+	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// broke notes that a change failed in the middle, and has its SyncFail hooks
+// run. What a hook brought about waits for a person, for another digest or for
+// other labels; all else is tried again by itself.
+func (e *Engine) broke(ctx context.Context, kept state.App, c change, done []unit.Object, cause error) error {
+	kept.Halfway = true
+	if err := errors.Join(keepApplied(&kept, done), e.save(ctx, kept)); err != nil {
+		return e.failedOr(kept.Name, errors.Join(cause, err))
+	}
+	waits, err := e.failHooks(ctx, &kept, c)
+	failed, isHook := errors.AsType[*hookError](cause)
+	if err != nil || !isHook {
+		return e.failedOr(kept.Name, errors.Join(cause, err))
+	}
+	message := failed.Error() + hookTroubles(kept)
+	c.resumed = true
+	if waits != nil {
+		waits.reason, waits.message = hookFailed, message+"; "+waits.message
+		e.pauseFor(kept.Name, *waits, &outcome{spec: string(c.spec), reads: c.reads, stopped: &c})
+		return nil
+	}
+	e.hookTrouble(kept.Name, message, "push a mended hook")
+	e.mu.Lock()
+	e.apps[kept.Name].last = &outcome{spec: string(c.spec), reads: c.reads, failed: true, labels: c.labels}
+	e.mu.Unlock()
+	return nil
+}
+
+func (e *Engine) hookTrouble(name fleet.AppName, message, mend string) {
+	e.trouble(name, problem{reason: hookFailed, message: shortened(message), hint: mend + ", or have it tried again: capstan sync " + name.String()})
+}
+
+// failHooks brings the SyncFail hooks on. They run once for a change, until a
+// person asks for another try. It gives what is waited for, unless that takes
+// too long.
+func (e *Engine) failHooks(ctx context.Context, kept *state.App, c change) (*pause, error) {
+	waits, err := e.runHooks(ctx, kept, c, hooks.SyncFail)
+	if _, failed := errors.AsType[*hookError](err); failed {
+		return nil, nil //nolint:nilnil // it is told with what it was to clean up after
+	}
+	if waits != nil && waits.tooLong() {
+		return nil, err
+	}
+	return waits, err
+}
+
+// endFailHooks notes how the SyncFail hooks ended of a change that went on after
+// all. One that still runs is left to, and deleted with the next run.
+func (e *Engine) endFailHooks(ctx context.Context, kept *state.App, c change) error {
+	r := running(kept, c)
+	if r == nil {
+		return nil
+	}
+	for _, ran := range r.Ran {
+		if ran.Phase != hooks.SyncFail || ran.State != hooks.Unended || ran.UID == "" {
+			continue
+		}
+		now, _, err := e.lookAtHook(ctx, kept.Name, ran, false)
+		if err != nil {
+			return err
+		}
+		kept.Run = kept.Run.Noting(now)
+	}
+	return e.tidy(ctx, kept, c, hooks.SyncFail)
+}
+
+// hookTroubles tells of SyncFail hooks that failed themselves.
+func hookTroubles(kept state.App) string {
+	var b strings.Builder
+	if kept.Run != nil {
+		for _, ran := range kept.Run.Ran {
+			if ran.Phase == hooks.SyncFail && ran.State == hooks.Failed {
+				fmt.Fprintf(&b, "; %s", (&hookError{ran}).Error())
+			}
+		}
+	}
+	return b.String()
+}
+
+// overdue tells a pause that takes too long, as it will be kept.
+func (e *Engine) overdue(name fleet.AppName, p pause) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.since = e.apps[name].since(p)
+	return p.tooLong()
+}
+
+// since is when what a pause waits for began. Called with Engine.mu held.
+func (a *app) since(p pause) time.Time {
+	switch was := a.pause; {
+	case !p.since.IsZero():
+		return p.since
+	case was != nil && was.reason == p.reason:
+		return was.since
+	}
+	return time.Now()
+}
+
+// whyFailed adds to a hook's own words those of its pods.
+func (e *Engine) whyFailed(ctx context.Context, ref fleet.ObjectRef, message string) string {
+	if pods := e.parts.Eyes.Ask(ctx, ref); pods != "" && !strings.Contains(message, pods) {
+		return strings.TrimPrefix(message+"; "+pods, "; ")
+	}
+	return message
+}
