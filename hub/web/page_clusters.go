@@ -70,6 +70,25 @@ type appPage struct {
 	Status  fleet.AppStatus
 	Changed bool // since the page was loaded: what was asked of the agent is old
 	Details *details
+	History []past
+	// GitHas is the head of the branch that a pinned app would follow; empty: there
+	// is no pin, or it is not known.
+	GitHas fleet.Revision
+}
+
+func (s *site) gitHas(r *http.Request, a fleet.AppStatus) fleet.Revision {
+	if a.Held(fleet.HoldRollback) == nil {
+		return ""
+	}
+	found, err := s.Hub.Clusters(r.Context(), fleet.ClusterFilter{Names: []string{a.Cluster}})
+	if err != nil || len(found) == 0 {
+		return "" // the page says the rest
+	}
+	c := found[0]
+	if a.Source != nil && (len(c.Sources) == 0 || c.Sources[0].URL != a.Source.URL) {
+		return ""
+	}
+	return c.Head
 }
 
 func (p appPage) liveURL() string {
@@ -84,6 +103,9 @@ func (p appPage) key() string {
 	}
 	if p.Status.Stale {
 		k += " stale"
+	}
+	if held := holdsKey(p.Status.Holds); held != "" {
+		k += " " + held
 	}
 	return k
 }
@@ -103,6 +125,8 @@ func (s *site) app(r *http.Request, live bool) (any, error) {
 		p.Changed = p.key() != r.URL.Query().Get("seen")
 	} else {
 		p.Details = s.details(r.Context(), p.Status)
+		p.History = passed(p.Status, p.Details.History)
+		p.GitHas = s.gitHas(r, p.Status)
 	}
 	return p, nil
 }

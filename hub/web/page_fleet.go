@@ -66,7 +66,7 @@ type restGroup struct {
 }
 
 // totals sum the fleet up.
-type totals struct{ Clusters, Stale, Apps, Waiting, Failing, Moving, Quiet int }
+type totals struct{ Clusters, Stale, Apps, Waiting, Failing, Moving, Held, Quiet int }
 
 func (s *site) fleet(r *http.Request, _ bool) (any, error) {
 	p := fleetPage{Selector: r.URL.Query().Get("selector")}
@@ -106,6 +106,8 @@ func sum(clusters []fleet.Cluster, apps []fleet.AppStatus) totals {
 			t.Failing++
 		case a.Pending != nil || a.Sync == fleet.Pending:
 			t.Waiting++
+		case a.IsHeld():
+			t.Held++
 		default:
 			t.Moving++
 		}

@@ -1,6 +1,7 @@
 // Package web is the hub's page for browsers: server-rendered HTML that is
-// whole without JavaScript, and live with it. It shows; nothing can be changed
-// here. Approvals are signed with a person's own key, which a page never sees.
+// whole without JavaScript, and live with it. It shows; all that can be changed
+// here is whether an app is held. Approvals are signed with a person's own key,
+// which a page never sees.
 package web
 
 import (
@@ -71,7 +72,9 @@ func New(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /static/", s.asset)
 	mux.HandleFunc("GET /login", s.login)
-	mux.Handle("POST "+logoutPath, http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.logout)))
+	ours := http.NewCrossOriginProtection()
+	mux.Handle("POST "+logoutPath, ours.Handler(http.HandlerFunc(s.logout)))
+	mux.Handle("POST /clusters/{cluster}/{namespace}/{app}/{order}", ours.Handler(s.guard(s.order)))
 	if c.SignIn != nil {
 		mux.HandleFunc("GET "+startPath, s.start)
 		mux.HandleFunc("GET "+callbackPath, s.callback)

@@ -71,7 +71,7 @@ func rank(s fleet.AppStatus) int {
 		return 3
 	case s.Sync == fleet.Pending || s.Pending != nil:
 		return 4
-	case s.Sync != fleet.Synced || s.Health != fleet.Healthy:
+	case s.Sync != fleet.Synced || s.Health != fleet.Healthy || s.IsHeld():
 		return 5
 	}
 	return quietRank
@@ -83,7 +83,8 @@ func (s *site) funcs() template.FuncMap {
 	return template.FuncMap{
 		"asset": s.assetURL, "ago": s.ago, "labels": sortedLabels,
 		"syncMark": syncMark, "healthMark": healthMark, "changeMark": changeMark,
-		"appURL": appURL, "clusterURL": clusterURL, "spreadURL": spreadURL,
+		"holdWord": holdWord,
+		"appURL":   appURL, "clusterURL": clusterURL, "spreadURL": spreadURL,
 		"eventApp": eventApp, "eventsURL": func(cluster string) string { return withCluster("/events", cluster) },
 	}
 }
