@@ -45,6 +45,7 @@ type world struct {
 	labels   map[string]string // effective
 	chosen   map[string]string // the labels by which wanted was chosen
 	rendered bool              // the root was rendered, so wanted is known
+	adopted  bool              // or can't be read, and what was kept of it was looked at
 	wanted   map[fleet.AppName]want
 	doubtful map[fleet.AppName]error // Apps of the root that can't be read
 	held     map[fleet.AppName]bool  // Apps whose removal waits at the root's guard

@@ -21,7 +21,7 @@ import (
 func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 	e.mu.Lock()
 	a := e.apps[name]
-	if a == nil || len(a.look) == 0 {
+	if a == nil || len(a.look) == 0 || !e.knowsSuspended(name) {
 		e.mu.Unlock()
 		return nil
 	}

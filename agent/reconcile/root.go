@@ -75,11 +75,11 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 		return false, errors.Join(e.renderFailed(e.root, "", err), e.asBefore(v, content))
 	}
 	e.log.Debug("rendered", "app", e.root.String(), "objects", len(rendered.Objects))
-	content, err = e.readContent(rendered, *v.snapshot)
+	now, err := e.readContent(rendered, *v.snapshot)
 	if err != nil {
-		return false, e.applyFailed(e.root, err)
+		return false, errors.Join(e.applyFailed(e.root, err), e.asBefore(v, content))
 	}
-	e.choose(content, true)
+	e.choose(now, true)
 	return true, nil
 }
 
@@ -229,6 +229,9 @@ func (e *Engine) adoptKept(v view) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.world.adopted {
+		e.world.adopted, e.world.moved = true, true
+	}
 	if len(wanted) > 0 {
 		e.world.wanted, e.world.rendered, e.world.moved = wanted, true, true
 		e.world.dependents, e.world.cycles = dependents(wanted)

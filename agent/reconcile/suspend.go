@@ -19,6 +19,13 @@ func (e *Engine) suspends(name fleet.AppName) bool {
 	return ok && w.app.Spec.Suspend || e.held(name, fleet.HoldSuspend) != nil
 }
 
+// knowsSuspended tells whether it is known yet which apps are suspended in Git.
+// Before that nothing is healed: who asked to be left alone is, over a restart
+// as well. Called with e.mu held.
+func (e *Engine) knowsSuspended(name fleet.AppName) bool {
+	return name == e.root || e.world.rendered || e.world.adopted
+}
+
 // suspend stops what an app was about to do. What waits, waits on.
 func (e *Engine) suspend(name fleet.AppName) {
 	e.mu.Lock()

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -83,4 +84,24 @@ func (s *spoke) conditions(name, reason string) []metav1.Condition {
 		return len(found) > 0 && found[0].Reason == reason
 	})
 	return found
+}
+
+func TestAnAppThatIsSuspendedInGitStaysSoOverARestart(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a")}, nil)
+	s.synced("web")
+	s.push(map[string]string{"root": suspendedRoot()})
+	s.because("web", "Suspended")
+	edited := strings.ReplaceAll(s.cluster.content(configMap("a")), `"1"`, `"by hand"`)
+	for _, failure := range []error{nil, errors.New("no route to host")} {
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+		s.repo.fail(failure)
+		s.cluster.edit(configMap("a"), edited)
+		s.start()
+		s.until("web", "drifted", func(a fleet.AppStatus) bool { return a.Reason == "Suspended" && len(a.Drift) == 1 })
+		if s.cluster.content(configMap("a")) != edited {
+			t.Error("it was healed")
+		}
+	}
 }
