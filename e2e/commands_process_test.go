@@ -35,6 +35,8 @@ func (p *play) hub(args []string) (string, error) {
 		return "", p.stage.Hub.Kill()
 	case "start":
 		return "", p.stage.Hub.Start(p.ctx)
+	case "replace":
+		return "", p.stage.Hub.Replace(p.ctx)
 	}
 	return "", errUsage
 }

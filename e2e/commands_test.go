@@ -40,6 +40,7 @@ const (
 //	rewrite MESSAGE                       put a new commit in the place of the last, by force
 //	revert                                push the undoing of the last commit
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
+//	hub replace                           put an empty hub in its place, which clusters have to join anew
 //	agent CLUSTER standby                 start one more agent there
 //	git down|up|refuse|accept             what the Git server says
 //	other start|down|up                   a second Git server with a repository; its URL is in $OTHER_REPO

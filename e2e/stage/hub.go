@@ -111,6 +111,27 @@ func (h *Hub) answers(ctx context.Context) error {
 // Kill ends the hub at once, as a crash would.
 func (h *Hub) Kill() error { return h.proc.Kill() }
 
+// Replace puts an empty hub in the place of the one there is, at the same
+// addresses: it knows no cluster, and no cluster knows it.
+func (h *Hub) Replace(ctx context.Context) error {
+	if err := h.Kill(); err != nil {
+		return err
+	}
+	dir := h.spec.Args[1]
+	tokens, err := os.ReadFile(filepath.Join(dir, "tokens"))
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := writeSecrets(dir, map[string]string{"tokens": string(tokens)}); err != nil {
+		return err
+	}
+	h.Client = nil // it has another administrator
+	return h.Start(ctx)
+}
+
 // Stop freezes the hub.
 func (h *Hub) Stop() error { return h.proc.Stop() }
 
