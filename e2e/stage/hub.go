@@ -46,10 +46,7 @@ func (h *Hub) GitWebhook() gitserver.Webhook {
 func (s *Stage) StartHub(ctx context.Context) error {
 	dir := filepath.Join(s.cfg.Dir, "hub")
 	hook := rand.Text()
-	sum := sha256.Sum256([]byte(hook))
-	// The hub adds its administrator's token to the ones it finds.
-	tokens := fmt.Sprintf("git-server hook sha256:%s\n", hex.EncodeToString(sum[:]))
-	if err := writeSecrets(dir, map[string]string{"tokens": tokens}); err != nil {
+	if err := writeTokens(dir, hook); err != nil {
 		return err
 	}
 	web, err := cluster.FreePort()
@@ -81,6 +78,13 @@ func (s *Stage) StartHub(ctx context.Context) error {
 		s.Git.SetWebhook(h.GitWebhook())
 	}
 	return nil
+}
+
+// writeTokens has a hub know the Git server. It adds its administrator's token
+// to the ones it finds.
+func writeTokens(dir, hook string) error {
+	sum := sha256.Sum256([]byte(hook))
+	return writeSecrets(dir, map[string]string{"tokens": fmt.Sprintf("git-server hook sha256:%s\n", hex.EncodeToString(sum[:]))})
 }
 
 // Start starts the hub, anew if it was killed, and returns when it answers.
@@ -118,14 +122,10 @@ func (h *Hub) Replace(ctx context.Context) error {
 		return err
 	}
 	dir := h.spec.Args[1]
-	tokens, err := os.ReadFile(filepath.Join(dir, "tokens"))
-	if err != nil {
-		return err
-	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := writeSecrets(dir, map[string]string{"tokens": string(tokens)}); err != nil {
+	if err := writeTokens(dir, h.hook); err != nil {
 		return err
 	}
 	h.Client = nil // it has another administrator

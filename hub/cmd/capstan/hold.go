@@ -62,7 +62,8 @@ func (s *shell) suspend(ctx context.Context, arg string, f holdFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := s.answersToHold(ctx, h, app, asked, fleet.HoldSuspend, f.wait); err != nil {
+	suspended := func(fleet.AppStatus, fleet.Hold) string { return "suspended" }
+	if err := s.answersToHold(ctx, h, app, asked, fleet.HoldSuspend, f.wait, suspended); err != nil {
 		return err
 	}
 	s.next("capstan resume %s --cluster %s", app.name, asked[0])
@@ -108,13 +109,13 @@ func (s *shell) resume(ctx context.Context, arg string, f holdFlags, only fleet.
 	if err != nil {
 		return err
 	}
-	goesOn := func(a fleet.AppStatus) (string, error) {
+	goesOn := func(a fleet.AppStatus) reply {
 		for _, hold := range a.Holds {
 			if only == "" || hold.Kind == only {
-				return "", nil
+				return reply{}
 			}
 		}
-		return "resumed", nil
+		return reply{text: "resumed"}
 	}
 	if err := s.taken(ctx, h, app.name, asked, f.wait, goesOn); err != nil {
 		return err
@@ -132,8 +133,9 @@ func (s *shell) confirmMany(what string, app chosen, yes bool) error {
 }
 
 // answersToHold waits until the clusters have said whether they do what was
-// asked. An error is a cluster's refusal.
-func (s *shell) answersToHold(ctx context.Context, h hub, app chosen, asked []string, kind fleet.HoldKind, patience time.Duration) error {
+// asked, and done tells from an app's status what became of it; "" for nothing
+// yet. An error is a cluster's refusal.
+func (s *shell) answersToHold(ctx context.Context, h hub, app chosen, asked []string, kind fleet.HoldKind, patience time.Duration, done func(fleet.AppStatus, fleet.Hold) string) error {
 	before := map[string]time.Time{}
 	for _, a := range app.where {
 		for _, hold := range a.Holds {
@@ -142,28 +144,34 @@ func (s *shell) answersToHold(ctx context.Context, h hub, app chosen, asked []st
 			}
 		}
 	}
-	done := map[fleet.HoldKind]string{fleet.HoldSuspend: "suspended", fleet.HoldRollback: "taken"}[kind]
-	return s.taken(ctx, h, app.name, asked, patience, func(a fleet.AppStatus) (string, error) {
+	return s.taken(ctx, h, app.name, asked, patience, func(a fleet.AppStatus) reply {
 		for _, hold := range a.Holds {
 			switch {
 			case hold.Kind != kind || hold.At.Equal(before[a.Cluster]):
 			case hold.Refused != "":
-				return "", fleet.WithHint(fleet.Forbidden("cluster %s refuses: %s", a.Cluster, hold.Refused),
-					fmt.Sprintf("take it back with: capstan resume %s --cluster %s --only %s", app.name, a.Cluster, kind))
+				return reply{refusal: fleet.WithHint(fleet.Forbidden("cluster %s refuses: %s", a.Cluster, hold.Refused),
+					fmt.Sprintf("take it back with: capstan resume %s --cluster %s --only %s", app.name, a.Cluster, kind))}
 			default:
-				return done, nil
+				return reply{text: done(a, hold), heard: true}
 			}
 		}
-		return "", nil
+		return reply{}
 	})
 }
 
-// taken waits for what the clusters say to a wish: look tells from an app's
-// status what that is, "" for nothing yet.
-func (s *shell) taken(ctx context.Context, h hub, app fleet.AppName, clusters []string, patience time.Duration, look func(fleet.AppStatus) (string, error)) error {
-	waiting := map[string]bool{}
+// reply is what a cluster says to a wish.
+type reply struct {
+	text    string // what became of it; "": nothing yet
+	heard   bool   // the cluster knows of it
+	refusal error
+}
+
+// taken waits for what the clusters say to a wish, as look reads it from an
+// app's status.
+func (s *shell) taken(ctx context.Context, h hub, app fleet.AppName, clusters []string, patience time.Duration, look func(fleet.AppStatus) reply) error {
+	waiting := map[string]reply{}
 	for _, c := range clusters {
-		waiting[c] = true
+		waiting[c] = reply{}
 	}
 	if patience <= 0 {
 		s.printf("asked: %s\n", strings.Join(clusters, ", "))
@@ -176,19 +184,19 @@ func (s *shell) taken(ctx context.Context, h hub, app fleet.AppName, clusters []
 			return false, err
 		}
 		for _, a := range found {
-			if !waiting[a.Cluster] {
+			if _, waits := waiting[a.Cluster]; !waits {
 				continue
 			}
-			text, err := look(a)
-			if text == "" && err == nil {
-				if !a.Stale {
-					continue
-				}
-				text = "silent: it hears of it when it is back"
+			r := look(a)
+			if a.Stale && r.text == "" {
+				r.text = "silent: it hears of it when it is back"
+			}
+			if waiting[a.Cluster] = r; r.text == "" && r.refusal == nil {
+				continue
 			}
 			delete(waiting, a.Cluster)
-			if refused = errors.Join(refused, err); err == nil {
-				s.printf("%s: %s\n", a.Cluster, text)
+			if refused = errors.Join(refused, r.refusal); r.refusal == nil {
+				s.printf("%s: %s\n", a.Cluster, r.text)
 			}
 		}
 		return len(waiting) == 0, nil
@@ -197,7 +205,10 @@ func (s *shell) taken(ctx context.Context, h hub, app fleet.AppName, clusters []
 		return fmt.Errorf("it was passed on; what the clusters say to it can't be had: %w", err)
 	}
 	for _, c := range clusters {
-		if waiting[c] {
+		switch r, waits := waiting[c]; {
+		case r.heard:
+			s.printf("%s: taken; it is on its way\n", c)
+		case waits:
 			s.say("%s has not answered within %s; it hears of it when it can", c, patience)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -68,9 +69,38 @@ func (s *shell) rollback(ctx context.Context, arg string, f holdFlags, to fleet.
 	if len(asked) == 0 {
 		return failed
 	}
-	if err := s.answersToHold(ctx, h, app, asked, fleet.HoldRollback, f.wait); err != nil {
+	waits := ""
+	went := func(a fleet.AppStatus, to fleet.Hold) string {
+		text := wentBack(a, to)
+		if a.Pending != nil && text != "" {
+			waits = a.Cluster
+		}
+		return text
+	}
+	if err := s.answersToHold(ctx, h, app, asked, fleet.HoldRollback, f.wait, went); err != nil {
 		return errors.Join(failed, err)
 	}
-	s.next("capstan get apps %s -w", app.name)
+	if waits != "" {
+		s.next("capstan diff %s --cluster %s", app.name, waits)
+	} else {
+		s.next("capstan get apps %s -w", app.name)
+	}
 	return failed
+}
+
+// wentBack tells how far a cluster has come that does what was asked; "" while
+// it is on the way.
+func wentBack(a fleet.AppStatus, to fleet.Hold) string {
+	commit := to.Revision.Commit()
+	switch {
+	case a.Held(fleet.HoldSuspend) != nil:
+		return "taken; it is suspended, and goes back when that is over"
+	case a.Pending != nil && a.Pending.Revision.Commit() == commit:
+		return "taken; waits for " + oneLine(string(a.Pending.Gate))
+	case a.Pending == nil && a.Sync == fleet.Synced && a.Revision.Commit() == commit:
+		return "back at " + oneLine(to.Revision.Short())
+	case slices.Contains([]string{"SourceFailed", "ReadFailed", "RenderFailed", "ApplyFailed"}, a.Reason):
+		return "taken; " + oneLine(a.Reason+": "+a.Message)
+	}
+	return ""
 }

@@ -49,6 +49,9 @@ func (h *Hub) Rollback(ctx context.Context, cluster string, app fleet.AppName, t
 		Kind: fleet.HoldRollback, By: fleet.Actor(ctx), At: time.Now().UTC(), Why: to.Why, Revision: then.Revision, Digest: then.Digest,
 	}
 	h.hold(cluster, app, hold)
+	if s := h.app(cluster, app); s.Pending == nil { // where nothing waits it goes back at once
+		s.Revision, s.Digest = then.Revision, then.Digest
+	}
 	h.changed(ctx, "rollback", app.String(), cluster)
 	h.did(ctx, "Rollback", "%s %s %s %q", cluster, app, then.Revision, to.Why)
 	return hold, nil
