@@ -179,6 +179,7 @@ func TestTextThatDrivesATerminalIsTakenOut(t *testing.T) {
 	s.Message, s.Hint, s.Revision, s.Path = evil, evil, fleet.Revision(evil), evil
 	s.Pending = &fleet.PendingPlan{Plan: evil, Revision: fleet.Revision(evil), Gate: fleet.Gate(evil)}
 	s.Drift = []fleet.DriftSummary{{Object: fleet.ObjectRef{Kind: evil, Name: evil}, Manager: evil, Fields: []string{evil}}}
+	s.Holds = []fleet.Hold{{Kind: fleet.HoldKind(evil), By: evil, Why: evil, Refused: evil, Revision: fleet.Revision(evil), Digest: fleet.Digest(evil)}}
 	from := fleet.SourceStatus{URL: evil, Follows: evil, Head: fleet.Revision(evil), ServedBy: evil, Message: evil}
 	s.Source = &from
 	v.Heard("dev", fleet.ClusterReport{AgentVersion: evil, KubernetesVersion: evil, Message: evil, Head: fleet.Revision(evil), UID: evil, Sources: []fleet.SourceStatus{from}, Interval: every}, now)
@@ -192,6 +193,7 @@ func TestTextThatDrivesATerminalIsTakenOut(t *testing.T) {
 	texts := []string{
 		shown.Message, shown.Hint, string(shown.Revision), shown.Path, shown.Pending.Plan, string(shown.Pending.Revision), string(shown.Pending.Gate),
 		shown.Drift[0].Object.Kind, shown.Drift[0].Object.Name, shown.Drift[0].Manager, shown.Drift[0].Fields[0],
+		string(shown.Holds[0].Kind), shown.Holds[0].By, shown.Holds[0].Why, shown.Holds[0].Refused, string(shown.Holds[0].Revision), string(shown.Holds[0].Digest),
 		c.AgentVersion, c.KubernetesVersion, c.Message, string(c.Head), c.UID,
 		shown.Source.URL, shown.Source.ServedBy, c.Sources[0].URL, c.Sources[0].Follows, string(c.Sources[0].Head), c.Sources[0].ServedBy, c.Sources[0].Message,
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ var samples = []wire.Message{
 		Cluster: "dev", Namespace: "shop", App: "web", Revision: "main@sha1:0123456789abcdef0123456789abcdef01234567",
 		Digest: "sha256:aa", Sync: fleet.Pending, Health: fleet.Healthy, Message: "waits <for> approval", Hint: "capstan approve web",
 		Reason: "Pending", Objects: 4, Path: "apps/web/dev", Changed: at,
+		Holds:   []fleet.Hold{{Kind: fleet.HoldSuspend, By: "ada", At: at, Refused: "not here"}},
 		Pending: &fleet.PendingPlan{Revision: "main@sha1:bb", Digest: "sha256:bb", Gate: fleet.GateApproval, Plan: "p1", Action: fleet.ActionApply, Since: at, Need: 1},
 		Drift:   []fleet.DriftSummary{{Object: fleet.ObjectRef{Version: "v1", Kind: "ConfigMap", Namespace: "shop", Name: "web"}, Manager: "kubectl-edit", Fields: []string{"/data/a"}, Since: at}},
 	}},
@@ -43,6 +45,10 @@ var samples = []wire.Message{
 		Approvals: []fleet.SignedApproval{{Statement: []byte(`{"app":"shop/web"}`), Signature: "-----BEGIN SSH SIGNATURE-----"}},
 		Syncs:     []fleet.SyncRequest{{ID: "s1", App: web, At: at}},
 		Rejected:  []fleet.Rejection{{Plan: "p0", By: "ada", Why: "too early", At: at}},
+		Holds: []fleet.HoldOrder{
+			{App: web, Hold: fleet.Hold{Kind: fleet.HoldRollback, By: "ada", At: at, Why: "bad", Revision: "main@sha1:aa", Digest: "sha256:aa"}},
+			{App: web, Hold: fleet.Hold{Kind: fleet.HoldSuspend, By: "ada", At: at}, Lifted: true},
+		},
 	}},
 	wire.Ask{What: wire.AskPlan, App: web, Offset: 131072, ETag: "e1"},
 	wire.Part{ETag: "e1", Total: 5, Data: []byte("<{}>x")},
@@ -168,6 +174,25 @@ func TestReportsAreChecked(t *testing.T) {
 	long := wire.Report{Epoch: 1, Seq: 1, App: alter(func(s *fleet.AppStatus) { s.Message = strings.Repeat("x", wire.MaxStatus) })}
 	if _, err := wire.Encode(long); !errors.Is(err, fleet.ErrInvalid) {
 		t.Errorf("over %d bytes: got %v, want ErrInvalid", wire.MaxStatus, err)
+	}
+}
+
+func TestHoldsAreChecked(t *testing.T) {
+	ok := fleet.HoldOrder{App: web, Hold: fleet.Hold{Kind: fleet.HoldRollback, By: "ada", Revision: "main@sha1:aa"}}
+	alter := func(f func(*fleet.HoldOrder)) []fleet.HoldOrder { o := ok; f(&o); return []fleet.HoldOrder{o} }
+	for name, holds := range map[string][]fleet.HoldOrder{
+		"more than may be":      slices.Repeat([]fleet.HoldOrder{ok}, fleet.MaxOrders+1),
+		"a wildcard for a name": alter(func(o *fleet.HoldOrder) { o.App.Name = "*" }),
+		"to no commit":          alter(func(o *fleet.HoldOrder) { o.Revision = "main" }),
+		"for a long tale":       alter(func(o *fleet.HoldOrder) { o.Why = strings.Repeat("x", fleet.MaxWhy+1) }),
+	} {
+		if _, err := wire.Encode(wire.Intent{Intent: fleet.Intent{Instance: "h", Holds: holds}}); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
+	}
+	later := alter(func(o *fleet.HoldOrder) { o.Kind = "of a newer release" })
+	if _, err := wire.Encode(wire.Intent{Intent: fleet.Intent{Instance: "h", Holds: later}}); err != nil {
+		t.Errorf("a kind that is for the cluster to refuse: %v", err)
 	}
 }
 
