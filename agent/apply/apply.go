@@ -271,10 +271,6 @@ func isDefinition(r fleet.ObjectRef) bool {
 	return r.Group == "" && r.Kind == "Namespace" || isCRD(r)
 }
 
-func isRole(r fleet.ObjectRef) bool {
-	return r.Group == "rbac.authorization.k8s.io" && (r.Kind == "ClusterRole" || r.Kind == "Role")
-}
-
 func isCRD(r fleet.ObjectRef) bool {
 	return r.Group == "apiextensions.k8s.io" && r.Kind == "CustomResourceDefinition"
 }

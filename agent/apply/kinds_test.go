@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -24,6 +25,7 @@ type cluster struct {
 	*rest.Config
 
 	unlisted atomic.Int64 // how often it leaves Widgets out still
+	empty    bool         // nothing of what is looked at is there, no role either
 	mu       sync.Mutex
 	sent     []string
 }
@@ -69,6 +71,9 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = kinds("rbac.authorization.k8s.io/v1", "ClusterRole!", "ClusterRoleBinding!", "Role", "RoleBinding")
 	case path == "/apis/example.com/v1":
 		answer = kinds("example.com/v1", "Widget")
+	case c.empty && (r.Method == http.MethodGet || strings.Contains(path, "rolebindings/")):
+		w.WriteHeader(http.StatusNotFound)
+		answer = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
 	case r.Method == http.MethodPatch:
 		c.mu.Lock()
 		c.sent = append(c.sent, path[strings.LastIndex(path, "/")+1:])
@@ -169,5 +174,46 @@ func TestRolesComeBeforeTheirBindings(t *testing.T) {
 	slices.Sort(c.sent[:2])
 	if !slices.Equal(c.sent, []string{"a-cluster-role", "a-role", "b-everywhere", "c-in-namespace"}) {
 		t.Errorf("sent in this order: %v", c.sent)
+	}
+}
+
+// A binding can't be tried while its role is not there: if the role comes along,
+// the plan says so, and else that it is missing.
+func TestABindingIsPlannedTogetherWithItsRole(t *testing.T) {
+	c := serveCluster(t)
+	c.empty = true
+	client, err := apply.New(c.Config, []byte("key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rbac = `{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "`
+	app := fleet.AppName{Namespace: "capstan-system", Name: "web"}
+	objects := []unit.Object{
+		object(t, rbac+`ClusterRole", "metadata": {"name": "reads"}}`),
+		object(t, rbac+`ClusterRoleBinding", "metadata": {"name": "all"}, "roleRef": {"kind": "ClusterRole", "name": "reads"}}`),
+		object(t, rbac+`Role", "metadata": {"namespace": "shop", "name": "writes"}}`),
+		object(t, rbac+`RoleBinding", "metadata": {"namespace": "shop", "name": "some"}, "roleRef": {"kind": "Role", "name": "writes"}}`),
+	}
+	changes, err := client.Preview(t.Context(), app, inventory.Delta{Apply: objects}, []byte("mask"))
+	if err != nil || len(changes) != 4 {
+		t.Fatalf("%v, %d changes", err, len(changes))
+	}
+	for _, ch := range changes {
+		if ch.Action != fleet.Create || ch.Unchecked != strings.HasSuffix(ch.Object.Kind, "Binding") {
+			t.Errorf("%s: %s, unchecked %t", ch.Object, ch.Action, ch.Unchecked)
+		}
+	}
+	if err := client.Check(t.Context(), app, objects); err != nil {
+		t.Error(err)
+	}
+
+	elsewhere := object(t, rbac+`RoleBinding", "metadata": {"namespace": "billing", "name": "some"}, "roleRef": {"kind": "Role", "name": "writes"}}`)
+	for _, alone := range [][]unit.Object{objects[1:2], {objects[2], elsewhere}} {
+		if _, err := client.Preview(t.Context(), app, inventory.Delta{Apply: alone}, []byte("mask")); err == nil {
+			t.Errorf("%s was planned without its role", alone[len(alone)-1].Ref)
+		}
+		if err := client.Check(t.Context(), app, alone); err == nil {
+			t.Errorf("%s was checked without its role", alone[len(alone)-1].Ref)
+		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // Preview asks the API server, by dry-run, what a delta would change. maskKey
-// hides secret values. An object whose namespace or CRD comes with the same
+// hides secret values. An object whose namespace, CRD or role comes with the same
 // delta can't be asked about yet: it is a create, unchecked.
 func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Delta, maskKey []byte) ([]fleet.Change, error) {
 	var (
@@ -28,14 +28,14 @@ func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Del
 		g       errgroup.Group
 	)
 	g.SetLimit(parallel)
-	brings := bringsNamespaces(d.Apply)
+	comes := broughtBy(d.Apply)
 	again := map[fleet.ObjectRef]bool{}
 	for _, it := range d.Recreate {
 		again[versionless(it.Ref)] = true
 	}
 	for _, o := range d.Apply {
 		g.Go(func() error {
-			ch, err := c.previewAs(ctx, again[versionless(o.Ref)], app, o, brings, maskKey)
+			ch, err := c.previewAs(ctx, again[versionless(o.Ref)], app, o, comes, maskKey)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -61,13 +61,13 @@ func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Del
 }
 
 // previewAs is preview for an object that may have to be recreated.
-func (c *Client) previewAs(ctx context.Context, recreated bool, app fleet.AppName, o unit.Object, brings map[string]bool, maskKey []byte) (fleet.Change, error) {
+func (c *Client) previewAs(ctx context.Context, recreated bool, app fleet.AppName, o unit.Object, comes brings, maskKey []byte) (fleet.Change, error) {
 	if !recreated {
-		return c.preview(ctx, app, o, brings, maskKey)
+		return c.preview(ctx, app, o, comes, maskKey)
 	}
 	live, err := c.Get(ctx, o.Ref)
 	if errors.Is(err, fleet.ErrNotFound) {
-		return c.preview(ctx, app, o, brings, maskKey) // it went meanwhile
+		return c.preview(ctx, app, o, comes, maskKey) // it went meanwhile
 	}
 	if err != nil {
 		return fleet.Change{}, err
@@ -81,7 +81,7 @@ func (c *Client) previewAs(ctx context.Context, recreated bool, app fleet.AppNam
 	return ch, nil
 }
 
-func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, brings map[string]bool, maskKey []byte) (fleet.Change, error) {
+func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, comes brings, maskKey []byte) (fleet.Change, error) {
 	unchecked := fleet.Change{Object: o.Ref, Action: fleet.Create, Unchecked: true}
 	r, err := c.resource(o.Ref)
 	if meta.IsNoMatchError(err) {
@@ -92,10 +92,14 @@ func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, 
 	}
 	live, err := r.Get(ctx, o.Ref.Name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err) && brings[o.Ref.Namespace]:
+	case apierrors.IsNotFound(err) && comes.namespace(o):
 		return unchecked, nil
 	case apierrors.IsNotFound(err):
-		if _, err := c.patch(ctx, app, o, true); err != nil {
+		_, err := c.patch(ctx, app, o, true)
+		if apierrors.IsNotFound(err) && comes.role(o) {
+			return unchecked, nil
+		}
+		if err != nil {
 			return fleet.Change{}, err
 		}
 		return plan.Diff(o, nil, nil, maskKey), nil
@@ -113,16 +117,6 @@ func (c *Client) preview(ctx context.Context, app fleet.AppName, o unit.Object, 
 	return ch, nil
 }
 
-func bringsNamespaces(objects []unit.Object) map[string]bool {
-	out := map[string]bool{}
-	for _, o := range objects {
-		if o.Ref.Group == "" && o.Ref.Kind == "Namespace" {
-			out[o.Ref.Name] = true
-		}
-	}
-	return out
-}
-
 // Check has the API server check objects by dry-run, without asking what they
 // would change.
 func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Object) error {
@@ -132,7 +126,7 @@ func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Ob
 		g    errgroup.Group
 	)
 	g.SetLimit(parallel)
-	brings := bringsNamespaces(objects)
+	comes := broughtBy(objects)
 	for _, o := range objects {
 		g.Go(func() error {
 			if o.Asks.IfAbsent {
@@ -141,7 +135,7 @@ func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Ob
 				}
 			}
 			_, err := c.patch(ctx, app, o, true)
-			if err == nil || meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && brings[o.Ref.Namespace] {
+			if err == nil || meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && (comes.namespace(o) || comes.role(o)) {
 				return nil
 			}
 			mu.Lock()
