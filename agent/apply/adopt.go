@@ -25,7 +25,7 @@ func (c *Client) adopt(ctx context.Context, app fleet.AppName, o unit.Object, li
 	if !o.Asks.Adopt || len(predecessorsOf(live)) == 0 {
 		return live, nil
 	}
-	if err := c.takeOver(ctx, o.Ref, live, inventory.IsPredecessor); err != nil {
+	if err := c.takeOver(ctx, o, live, inventory.IsPredecessor); err != nil {
 		return nil, err
 	}
 	return c.patch(ctx, app, o, false)
@@ -42,11 +42,15 @@ func predecessorsOf(live *unstructured.Unstructured) []string {
 	return out
 }
 
-// takeOver makes the fields ours that some managers hold. It is refused where
-// the object moved since it was read: who holds what is written as a whole.
-func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstructured.Unstructured, whose func(string) bool) error {
+// takeOver makes the fields ours that some managers hold, but for what is left to
+// them: it is not sent, and would go. It is refused where the object moved since it
+// was read: who holds what is written as a whole.
+func (c *Client) takeOver(ctx context.Context, o unit.Object, live *unstructured.Unstructured, whose func(string) bool) error {
+	managers, left := inventory.Apart(live.GetManagedFields(), o.Yield, whose)
+	live = live.DeepCopy()
+	live.SetManagedFields(managers)
 	var theirs []ssa.FieldManager
-	for _, m := range live.GetManagedFields() {
+	for _, m := range managers {
 		if whose(m.Manager) {
 			theirs = append(theirs, ssa.FieldManager{Name: m.Manager, ExactMatch: true, OperationType: m.Operation})
 		}
@@ -55,15 +59,16 @@ func (c *Client) takeOver(ctx context.Context, ref fleet.ObjectRef, live *unstru
 	if err != nil || len(patch) == 0 {
 		return err
 	}
+	patch[0].Value = append(patch[0].Value, left...)
 	body, err := json.Marshal([]any{patch[0], map[string]string{"op": "replace", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()}})
 	if err != nil {
 		return err
 	}
-	r, err := c.resource(ref)
+	r, err := c.resource(o.Ref)
 	if err != nil {
 		return err
 	}
-	_, err = r.Patch(ctx, ref.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: inventory.FieldManager})
+	_, err = r.Patch(ctx, o.Ref.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: inventory.FieldManager})
 	return err
 }
 

@@ -279,7 +279,7 @@ func isCRD(r fleet.ObjectRef) bool {
 // holds are taken over first, so that what they added goes as well.
 func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (Applied, error) {
 	if live != nil {
-		if err := c.takeOver(ctx, o.Ref, live, inventory.IsPerson); err != nil {
+		if err := c.takeOver(ctx, o, live, inventory.IsPerson); err != nil {
 			return Applied{}, explainOf(o, err)
 		}
 	}

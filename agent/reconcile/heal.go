@@ -187,7 +187,8 @@ func (e *Engine) leave(name fleet.AppName, found *fleet.DriftSummary, it *invent
 	}
 	it.Yield = left
 	if len(left) > 0 {
-		found.Fields, found.Manager = rest, changedBy(managers, rest)
+		others, _ := inventory.Apart(managers, left, inventory.IsPerson)
+		found.Fields, found.Manager = rest, changedBy(others, rest)
 	}
 }
 
