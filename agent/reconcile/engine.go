@@ -225,7 +225,7 @@ func (e *Engine) worker(ctx context.Context) {
 			e.log.Warn("app is not settled", "app", name.String(), "error", err)
 			e.later(name)
 		default:
-			e.work.Forget(name)
+			e.rest(name)
 		}
 		e.work.Done(name)
 	}
@@ -250,6 +250,23 @@ func (e *Engine) later(name fleet.AppName) {
 	}
 	e.mu.Unlock()
 	e.work.AddRateLimited(name)
+}
+
+// rest follows a look that found nothing wrong. One that came too early for the
+// next try after a failure settled nothing: what was to bring that try may be what
+// came too early.
+func (e *Engine) rest(name fleet.AppName) {
+	e.mu.Lock()
+	var left time.Duration
+	if a := e.apps[name]; a != nil {
+		left = time.Until(a.notBefore)
+	}
+	e.mu.Unlock()
+	if left > 0 {
+		e.work.AddAfter(name, left)
+		return
+	}
+	e.work.Forget(name)
 }
 
 const (
