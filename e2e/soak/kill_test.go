@@ -1,6 +1,7 @@
 package soak_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -289,13 +290,22 @@ func (k *kills) arm(i int, do func() error) *trip {
 // tripped waits until a trip was done, or until there is nothing left to do.
 func (k *kills) tripped(t *testing.T, trip *trip) bool {
 	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context()) // what is asked of a frozen server is not waited for
+	defer cancel()
+	go func() {
+		select {
+		case <-trip.done:
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
 	err := swarm.Wait(t.Context(), converged, func() error {
 		select {
 		case <-trip.done:
 			return nil
 		default:
 			k.keepAlive(t)
-			return k.isConverged(t.Context())
+			return k.isConverged(ctx)
 		}
 	})
 	k.wire.Set(nil)
