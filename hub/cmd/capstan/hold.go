@@ -115,6 +115,9 @@ func (s *shell) resume(ctx context.Context, arg string, f holdFlags, only fleet.
 				return reply{}
 			}
 		}
+		if a.Reason == "Suspended" {
+			return reply{text: "resumed here; it is still suspended in Git, by spec.suspend"}
+		}
 		return reply{text: "resumed"}
 	}
 	if err := s.taken(ctx, h, app.name, asked, f.wait, goesOn); err != nil {

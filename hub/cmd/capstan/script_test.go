@@ -56,6 +56,7 @@ func TestCommands(t *testing.T) {
 			"newkey":     newKey,
 			"degrade":    degrade,
 			"refuse":     refuse,
+			"ingit":      inGit,
 			"eventually": eventually,
 		},
 	})
@@ -335,6 +336,15 @@ func degrade(ts *testscript.TestScript, _ bool, args []string) {
 	found, err := h.Apps(context.Background(), fleet.AppFilter{Clusters: args, Name: guestbook.Name})
 	ts.Check(err)
 	found[0].Health = fleet.Degraded
+	h.SetApp(found[0])
+}
+
+// inGit suspends the guestbook on a cluster in Git: ingit CLUSTER.
+func inGit(ts *testscript.TestScript, _ bool, args []string) {
+	h := hubOf(ts)
+	found, err := h.Apps(context.Background(), fleet.AppFilter{Clusters: args, Name: guestbook.Name})
+	ts.Check(err)
+	found[0].Reason = "Suspended"
 	h.SetApp(found[0])
 }
 
