@@ -15,6 +15,8 @@ import (
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 )
 
 // leaseName is shared by Deployment and DaemonSet: one agent works on a cluster.
@@ -60,9 +62,9 @@ func (a *agent) lead(asked context.Context, work func(context.Context) error) er
 			OnStartedLeading: func(leading context.Context) {
 				led.Store(true)
 				a.log.Info("this agent leads")
-				ctx, stop := context.WithCancel(leading)
-				defer stop()
-				defer context.AfterFunc(asked, stop)()
+				ctx, stop := context.WithCancelCause(leading)
+				defer stop(nil)
+				defer context.AfterFunc(asked, func() { stop(reconcile.ErrAsked) })()
 				done <- work(ctx)
 				giveBack()
 			},

@@ -102,7 +102,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		e.acceptMove(name, v.from)
 		e.sourceTrouble(name, v.from)
 	}
-	err = errors.Join(err, e.heal(ctx, name))
+	err = errors.Join(err, e.heal(ctx, name), e.catchUp(ctx, name))
 	e.publish(name)
 	if err == nil {
 		e.lookedAt(v, v.status)

@@ -151,7 +151,7 @@ func (e *Engine) carriedOut(ctx context.Context, kept state.App, c change, delta
 	if err := kept.SetObjects(append(c.all(), c.alongside...)); err != nil {
 		return err
 	}
-	if err := e.save(ctx, kept); err != nil {
+	if err := e.saveDone(ctx, kept, delta, pass); err != nil {
 		return err
 	}
 	e.settle(name, extra)
@@ -229,6 +229,13 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.know(k)
+	e.apps[k.Name].unsaved = time.Time{}
+	return nil
+}
+
+// know makes an app's state what everybody sees. Called with e.mu held.
+func (e *Engine) know(k state.App) {
 	a := e.apps[k.Name]
 	for ref := range onCluster(a.kept) {
 		delete(e.owner, ref)
@@ -240,7 +247,6 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 		e.owner[ref] = k.Name
 	}
 	a.kept = k
-	return nil
 }
 
 // written tells the error of a write that shows another agent at work.

@@ -37,6 +37,7 @@ type Engine struct {
 	content *rootContent // of the root path, when last it could be read
 	apps    map[fleet.AppName]*app
 	owner   map[fleet.ObjectRef]fleet.AppName // versionless reference -> who owns it
+	late    []fleet.AppName                   // that wait to write something down
 }
 
 // world is what all apps share.
@@ -86,11 +87,12 @@ type app struct {
 	look    map[fleet.ObjectRef]bool // objects a watch saw moving
 	heals   map[fleet.ObjectRef]healing
 	status  fleet.AppStatus
-	putOff  int    // how often telling it was put off
-	misses  int    // how often there was no App to tell it to
-	extra   int    // objects that left the app and are kept, because prune is off
-	retry   bool   // a person asked for another try
-	keys    string // version of the keys it was last looked at with; "": it has none
+	putOff  int       // how often telling it was put off
+	unsaved time.Time // since when writing it down is put off; zero: it is not
+	misses  int       // how often there was no App to tell it to
+	extra   int       // objects that left the app and are kept, because prune is off
+	retry   bool      // a person asked for another try
+	keys    string    // version of the keys it was last looked at with; "": it has none
 	pause   *pause
 	// suspended: it was so when it was last looked at.
 	suspended bool
@@ -194,6 +196,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.work.ShutDown()
 	e.tell.ShutDown()
 	_ = g.Wait() // the workers return nothing
+	if err == nil {
+		err = e.saveAll(ctx)
+	}
 	return err
 }
 
@@ -228,6 +233,7 @@ func (e *Engine) worker(ctx context.Context) {
 			e.rest(name)
 		}
 		e.work.Done(name)
+		e.next()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -38,6 +39,8 @@ type cluster struct {
 	pods      string          // what the pods of those say
 	made      []string        // names of objects that were made, in order
 	onPreview func()
+	gate      chan struct{}   // nothing but the root's is applied until it is closed
+	onApply   func(total int) // called with how many objects were sent by then
 }
 
 type live struct {
@@ -95,10 +98,16 @@ func (c *cluster) Check(_ context.Context, _ fleet.AppName, objects []unit.Objec
 }
 
 func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Object) (done []apply.Applied, err error) {
+	if c.gate != nil && app.Name != reconcile.RootName {
+		<-c.gate
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range objects {
 		c.sent++
+		if c.onApply != nil {
+			c.onApply(c.sent)
+		}
 		rerr := refused(o)
 		if c.frozen(o) {
 			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("data.frozen: field is immutable")}

@@ -147,6 +147,7 @@ type memory struct {
 	lost bool
 
 	writes int
+	saved  func(state.App) // nil: nobody is told
 }
 
 func (m *memory) LoadApps(context.Context) ([]state.App, error) {
@@ -178,6 +179,9 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 	m.apps[a.Name] = b
 	if ends {
 		return fleet.Conflict("another agent is at work")
+	}
+	if m.saved != nil {
+		m.saved(a)
 	}
 	return err
 }
@@ -276,6 +280,7 @@ type spoke struct {
 	cfg     reconcile.Config
 	now     time.Time
 	stop    func() error
+	ask     func()       // the engine to end
 	ended   func() error // waits until the engine ends by itself
 }
 
@@ -319,14 +324,15 @@ func (s *spoke) start() {
 		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },
 	}, slog.New(slog.DiscardHandler))
 	s.cluster.seen = s.engine.Seen
-	ctx, cancel := context.WithCancel(s.t.Context())
+	ctx, cancel := context.WithCancelCause(s.t.Context())
 	if err := s.engine.Load(ctx); err != nil {
 		s.t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.engine.Run(ctx) }()
 	s.ended = sync.OnceValue(func() error { return <-done })
-	s.stop = func() error { cancel(); return s.ended() }
+	s.stop = func() error { cancel(nil); return s.ended() }
+	s.ask = func() { cancel(reconcile.ErrAsked) }
 }
 
 // push changes files of the repository; an empty text removes one.

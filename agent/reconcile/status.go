@@ -220,7 +220,7 @@ func (e *Engine) teller(ctx context.Context) {
 		if end {
 			return
 		}
-		if e.work.Len() > e.cfg.Workers && e.putOff(name) {
+		if e.busy() && e.putOff(name) {
 			e.tell.Done(name)
 			continue
 		}
@@ -284,7 +284,7 @@ func (e *Engine) putOff(name fleet.AppName) bool {
 }
 
 // maxPutOff times settleTime is how long a status may be put off.
-const maxPutOff = 20
+const maxPutOff = 60
 
 // isStranger tells an App object that nobody put into the root path. Before the
 // root was read, and while it applies its Apps, nobody is one.
