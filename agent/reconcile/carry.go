@@ -44,6 +44,8 @@ type change struct {
 	labels string       // stand for the cluster's
 	retry  bool         // a person asked for another try
 
+	first *unit.Object // is sent before all others, alone
+
 	// others are owned objects that this change is not about (the root's Apps).
 	others []inventory.Item
 	// alongside are the objects of others, kept with what was last applied.
@@ -99,7 +101,8 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta inventory.Delta, extra int, pass passage) error {
 	name := kept.Name
 	if !c.resumed {
-		if err := e.checkFirst(ctx, kept, delta, len(c.hooks) > 0); err != nil {
+		var err error
+		if c.first, err = e.checkFirst(ctx, kept, delta, len(c.hooks) > 0); err != nil {
 			return e.failedOr(name, err)
 		}
 	}
@@ -186,18 +189,6 @@ func confirmed(g *state.Grant) *state.Grant {
 		return nil
 	}
 	return g
-}
-
-// checkFirst has the API server check a change of several objects before the
-// first of them is sent, so that an invalid one does not leave what runs half
-// changed. A single object needs no check, unless hooks would run before it: it is
-// taken or refused whole. On a cluster where nothing of the app runs yet there is
-// nothing to half-change.
-func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Delta, hooked bool) error {
-	if kept.Digest == fleet.NoDigest || len(d.Apply) == 0 || len(d.Apply)+len(d.Prune) == 1 && !hooked {
-		return nil
-	}
-	return e.parts.Cluster.Check(ctx, kept.Name, without(d.Apply, d.Recreate))
 }
 
 func (e *Engine) watchKinds(ctx context.Context, objects []unit.Object) error {

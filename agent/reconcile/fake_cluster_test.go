@@ -39,6 +39,7 @@ type cluster struct {
 	pods      string          // what the pods of those say
 	made      []string        // names of objects that were made, in order
 	onPreview func()
+	checked   []string        // names of objects, before others were sent
 	gate      chan struct{}   // nothing but the root's is applied until it is closed
 	onApply   func(total int) // called with how many objects were sent by then
 }
@@ -89,7 +90,10 @@ func refused(o unit.Object) error {
 }
 
 func (c *cluster) Check(_ context.Context, _ fleet.AppName, objects []unit.Object) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, o := range objects {
+		c.checked = append(c.checked, o.Ref.Name)
 		if err := refused(o); err != nil {
 			return err
 		}

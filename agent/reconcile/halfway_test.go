@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,41 @@ func TestARevertUndoesAChangeThatFailedHalfway(t *testing.T) {
 	s.synced("web")
 	if got := s.cluster.content(configMap("a")); !strings.Contains(got, `"1"`) {
 		t.Errorf("synced, and what runs is %s", got)
+	}
+}
+
+func TestAChangeWithAnObjectThatIsRefusedChangesNothing(t *testing.T) {
+	for _, bad := range []string{"a", "b", "c"} {
+		s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
+		s.synced("web")
+		var docs []string
+		for _, name := range []string{"a", "b", "c"} {
+			value := "2"
+			if name == bad {
+				value = "refuse"
+			}
+			docs = append(docs, configMaps(value, name))
+		}
+		s.push(map[string]string{"web": strings.Join(docs, "\n---\n")})
+		s.because("web", "ApplyFailed")
+		for _, name := range []string{"a", "b", "c"} {
+			if got := s.cluster.content(configMap(name)); !strings.Contains(got, `"1"`) {
+				t.Errorf("%s was refused, and %s is %s", bad, name, got)
+			}
+		}
+	}
+}
+
+// The one that is sent alone, before the others, is taken or refused whole.
+func TestOfAChangeAllButOneObjectAreCheckedFirst(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
+	s.synced("web")
+	s.push(map[string]string{"web": configMaps("2", "a", "b", "c", "d")})
+	s.until("web", "changed", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 4 })
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	if got := s.cluster.checked; len(got) != 3 || !slices.Contains(got, "d") {
+		t.Errorf("checked %v; d is new, and of the others one goes before", got)
 	}
 }
 

@@ -96,9 +96,8 @@ func TestWhatIsRolledBackStaysUntilItIsResumed(t *testing.T) {
 	s.pinned()
 
 	s.hold(lifted("web", fleet.HoldRollback))
-	if got := s.runs("3"); len(got.Holds) != 0 || got.Reason != "Healthy" {
-		t.Errorf("after it is resumed: %+v", got)
-	}
+	s.runs("3")
+	s.until("web", "resumed", func(a fleet.AppStatus) bool { return len(a.Holds) == 0 && a.Reason == "Healthy" })
 	history, err := s.engine.History(app("web"))
 	if err != nil || len(history) != 4 || history[1].Revision != first.Revision || history[1].Digest != first.Digest {
 		t.Errorf("history %+v, %v", history, err)

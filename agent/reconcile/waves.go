@@ -64,6 +64,10 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 		if err != nil {
 			return done, nil, err
 		}
+		before, send, err := e.alone(ctx, kept, c, send)
+		if done = append(done, before...); err != nil {
+			return done, nil, err
+		}
 		if len(send) > 0 {
 			applied, err := e.parts.Cluster.Apply(ctx, kept.Name, send)
 			kept.Items = confirm(kept.Items, applied)
