@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ type Engine struct {
 	work  workqueue.TypedRateLimitingInterface[fleet.AppName] // apps to look at
 	tell  workqueue.TypedDelayingInterface[fleet.AppName]     // apps whose status moved
 	fatal chan error
+	over  atomic.Bool // something was fatal
 
 	reads readIndexes
 
@@ -221,6 +223,10 @@ func (e *Engine) worker(ctx context.Context) {
 		if end {
 			return
 		}
+		if ctx.Err() != nil || e.over.Load() {
+			e.work.Done(name)
+			continue
+		}
 		err := e.reconcile(ctx, name)
 		switch {
 		case ctx.Err() != nil:
@@ -237,8 +243,9 @@ func (e *Engine) worker(ctx context.Context) {
 	}
 }
 
-// giveUp ends Run with an error.
+// giveUp ends Run with an error. Nothing is begun any more from here on.
 func (e *Engine) giveUp(err error) {
+	e.over.Store(true)
 	select {
 	case e.fatal <- err:
 	default:
