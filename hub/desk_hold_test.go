@@ -163,3 +163,46 @@ func TestHoldsLeaveRoomForApprovals(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
 }
+
+func TestAnOrderIsShownBeforeTheClusterAnswers(t *testing.T) {
+	o := withWeb(t, "dev")
+	holds := func() []fleet.Hold {
+		t.Helper()
+		apps, err := o.Apps(t.Context(), fleet.AppFilter{})
+		if err != nil || len(apps) != 1 {
+			t.Fatal(apps, err)
+		}
+		return apps[0].Holds
+	}
+	if _, err := o.Suspend(t.Context(), web, nil, "look"); err != nil {
+		t.Fatal(err)
+	}
+	if got := holds(); len(got) != 1 || !got[0].Asked || got[0].Why != "look" {
+		t.Errorf("asked for: %+v", got)
+	}
+	o = o.open(t) // after a restart, too
+	if got := holds(); len(got) != 1 || !got[0].Asked {
+		t.Errorf("after a restart: %+v", got)
+	}
+	r := reportOf(1, 2, web.Name, "suspended")
+	r.App.Holds = []fleet.Hold{o.link.last("dev").Holds[0].Hold}
+	if err := o.spokes.Report(t.Context(), "dev", r); err != nil {
+		t.Fatal(err)
+	}
+	if got := holds(); len(got) != 1 || got[0].Asked || got[0].Ending {
+		t.Errorf("answered: %+v", got)
+	}
+	o.clock.pass(time.Minute)
+	if _, err := o.Resume(t.Context(), web, nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := holds(); len(got) != 1 || !got[0].Ending {
+		t.Errorf("its end asked for: %+v", got)
+	}
+	if err := o.report(t, "dev", 1, 3, "well"); err != nil {
+		t.Fatal(err)
+	}
+	if got := holds(); len(got) != 0 {
+		t.Errorf("over: %+v", got)
+	}
+}

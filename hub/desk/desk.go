@@ -47,6 +47,7 @@ type View interface {
 	Lost(cluster string, at time.Time)
 	Assigned(cluster string, set map[string]string)
 	Origins(cluster string, of map[string]fleet.LabelOrigin)
+	Ordered(cluster string, orders []fleet.HoldOrder)
 	Reported(cluster string, s fleet.AppStatus)
 	Gone(cluster string, app fleet.AppName)
 

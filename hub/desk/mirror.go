@@ -126,6 +126,7 @@ func (l *ledger) adoptRecord(s *spoke, rec record, version uint64) {
 		v.Heard(s.name, rec.Report, rec.Seen)
 		v.Assigned(s.name, s.intent.Labels)
 		v.Origins(s.name, s.origins())
+		v.Ordered(s.name, s.intent.Holds)
 	})
 }
 
@@ -151,6 +152,7 @@ func (l *ledger) adoptIntent(s *spoke, in fleet.Intent, version uint64) {
 		l.fold(func(v View) {
 			v.Assigned(s.name, in.Labels)
 			v.Origins(s.name, s.origins())
+			v.Ordered(s.name, in.Holds)
 		})
 	}
 }

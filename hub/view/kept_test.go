@@ -14,6 +14,9 @@ func TestNothingOfAStatusIsLost(t *testing.T) {
 	var s fleet.AppStatus
 	fill(reflect.ValueOf(&s).Elem())
 	s.Cluster, s.Stale = "dev", false // the hub's own to say
+	for i := range s.Holds {
+		s.Holds[i].Asked, s.Holds[i].Ending = false, false // likewise
+	}
 	v := view.New()
 	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	v.Heard("dev", fleet.ClusterReport{}, now)

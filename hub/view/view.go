@@ -44,7 +44,8 @@ type cluster struct {
 	lost     time.Time // its agent's last connection ended; of no account once it was seen later
 	assigned map[string]string
 	origins  map[string]fleet.LabelOrigin
-	labels   map[string]string // effective
+	orders   map[fleet.AppName][]fleet.HoldOrder // nil: none
+	labels   map[string]string                   // effective
 	apps     map[fleet.AppName]*kept
 	order    []fleet.AppName // the apps' names, sorted; nil: to be made anew
 	counts   fleet.AppCounts // while the cluster is not stale
@@ -117,6 +118,19 @@ func (v *View) relabel(name string, c *cluster) {
 // more.
 func (v *View) Origins(name string, of map[string]fleet.LabelOrigin) {
 	v.cluster(name).origins = of
+}
+
+// Ordered notes in which ways people want apps held. The list must not change any
+// more.
+func (v *View) Ordered(name string, orders []fleet.HoldOrder) {
+	c := v.cluster(name)
+	c.orders = nil
+	for _, o := range orders {
+		if c.orders == nil {
+			c.orders = map[fleet.AppName][]fleet.HoldOrder{}
+		}
+		c.orders[o.App] = append(c.orders[o.App], o)
+	}
 }
 
 // Reported notes how one app is.
@@ -198,7 +212,11 @@ func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 			if f.Namespace != "" && f.Namespace != app.Namespace || f.Name != "" && f.Name != app.Name {
 				continue
 			}
-			if s := aged(c.apps[app].status(name, app), stale); f.Matches(s) {
+			s := aged(c.apps[app].status(name, app), stale)
+			if orders := c.orders[app]; len(orders) > 0 {
+				s.Holds = fleet.WithOrders(s.Holds, orders)
+			}
+			if f.Matches(s) {
 				out = append(out, s)
 			}
 		}
@@ -358,7 +376,7 @@ func readable(s fleet.AppStatus) fleet.AppStatus {
 	s.Holds = slices.Clone(s.Holds)
 	for i, h := range s.Holds {
 		h.Kind, h.By, h.Why, h.Refused = plain(h.Kind), plain(h.By), plain(h.Why), plain(h.Refused)
-		h.Revision, h.Digest = plain(h.Revision), plain(h.Digest)
+		h.Revision, h.Digest, h.Asked, h.Ending = plain(h.Revision), plain(h.Digest), false, false
 		s.Holds[i] = h
 	}
 	s.Images = slices.Clone(s.Images)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -66,23 +67,26 @@ func passed(s fleet.AppStatus, history []fleet.HistoryEntry) []past {
 	return out
 }
 
-// key changes when people hold the app otherwise.
+// holdsKey changes when people hold the app otherwise.
 func holdsKey(holds []fleet.Hold) string {
 	v := url.Values{}
 	for _, h := range holds {
-		v.Add(string(h.Kind), h.By+" "+h.At.String()+" "+h.Refused)
+		v.Add(string(h.Kind), fmt.Sprint(h.By, h.At, h.Refused, h.Asked, h.Ending))
 	}
 	return v.Encode()
 }
 
+// holdWord is what is said of a hold; of one that is not in force, what it was to
+// be.
 func holdWord(h fleet.Hold) string {
+	inForce := h.Refused == "" && !h.Asked
 	switch {
-	case h.Kind == fleet.HoldSuspend && h.Refused != "":
-		return "To be suspended"
-	case h.Kind == fleet.HoldSuspend:
+	case h.Kind == fleet.HoldSuspend && inForce:
 		return "Suspended"
-	case h.Refused != "":
-		return "To be rolled back"
+	case h.Kind == fleet.HoldSuspend:
+		return "To be suspended"
+	case inForce:
+		return "Rolled back"
 	}
-	return "Rolled back"
+	return "To be rolled back"
 }

@@ -113,6 +113,21 @@ func TestWhatAClusterRefusesIsShownAsRefused(t *testing.T) {
 	has(t, strings.Join(strings.Fields(read(body)), " "), "Follows Git", "To be suspended by jane", "The cluster refuses: it is guarded &lt;here&gt;", "Resume", "Suspend default/guestbook on dev")
 }
 
+func TestWhatAClusterHasNotAnsweredIsShownAsAsked(t *testing.T) {
+	for _, c := range []struct {
+		hold  fleet.Hold
+		shows []string
+	}{
+		{fleet.Hold{Kind: fleet.HoldRollback, By: "jane", At: fleettest.When, Revision: "main@sha1:1111111111", Asked: true}, []string{"Follows Git", "To be rolled back to", "The cluster has not said yet what it does"}},
+		{fleet.Hold{Kind: fleet.HoldSuspend, By: "jane", At: fleettest.When, Ending: true}, []string{"Does not follow Git", "Suspended by jane", "Its end was asked for"}},
+	} {
+		seed := fleettest.Sample()
+		seed.Apps[0].Holds = []fleet.Hold{c.hold}
+		_, body := serve(t, fleettest.NewHub(seed)).get(t, devApp, "see")
+		has(t, strings.Join(strings.Fields(read(body)), " "), c.shows...)
+	}
+}
+
 func TestNobodyElseHoldsAnApp(t *testing.T) {
 	hub := fleettest.NewHub(fleettest.Sample())
 	s := serve(t, hub)

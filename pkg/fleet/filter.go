@@ -40,7 +40,7 @@ func (f AppFilter) Matches(s AppStatus) bool {
 		(f.Health == "" || s.Health == f.Health) &&
 		(!f.Pending || s.Pending != nil) &&
 		(!f.Drifted || len(s.Drift) > 0) &&
-		(!f.Held || s.IsHeld()) &&
+		(!f.Held || len(s.Holds) > 0) &&
 		(f.Image == "" || runs(s.Images, f.Image))
 }
 

@@ -35,6 +35,33 @@ type Hold struct {
 	// Refused is why the cluster does not do it; empty: it does. Only a cluster
 	// says so.
 	Refused string `json:"refused,omitempty"`
+
+	// Asked: the cluster has not said yet what it does about it. Ending: its end was
+	// asked for, and the cluster holds the app still. Only the hub says so.
+	Asked  bool `json:"asked,omitempty"`
+	Ending bool `json:"ending,omitempty"`
+}
+
+// WithOrders gives an app's holds, as its cluster says they are, with what people
+// asked for since. Both are of one app.
+func WithOrders(holds []Hold, orders []HoldOrder) []Hold {
+	out := slices.Clone(holds)
+	for _, o := range orders {
+		i := slices.IndexFunc(out, func(h Hold) bool { return h.Kind == o.Kind })
+		switch {
+		case i >= 0 && !out[i].At.Before(o.At):
+		case o.Lifted && i >= 0:
+			out[i].Ending = true
+		case o.Lifted:
+		case i >= 0:
+			out[i] = o.Hold
+			out[i].Asked = true
+		default:
+			out = append(out, o.Hold)
+			out[len(out)-1].Asked = true
+		}
+	}
+	return out
 }
 
 // Equal tells whether two holds say the same.
@@ -95,7 +122,7 @@ func (i Intent) MergeHolds(before []HoldOrder) []HoldOrder {
 // Held is the hold of a kind that is in force on an app; nil: there is none.
 func (s AppStatus) Held(kind HoldKind) *Hold {
 	for i := range s.Holds {
-		if h := &s.Holds[i]; h.Kind == kind && h.Refused == "" {
+		if h := &s.Holds[i]; h.Kind == kind && h.Refused == "" && !h.Asked {
 			return h
 		}
 	}

@@ -2,7 +2,9 @@ package fleet_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -64,5 +66,36 @@ func TestOfEachKindTheLatestOrderCounts(t *testing.T) {
 	}
 	if got := (fleet.Intent{}).MergeHolds(want[:2]); len(got) != 2 {
 		t.Errorf("absence lifted something: %+v", got)
+	}
+}
+
+func TestWhatIsAskedOfAClusterIsToldFromWhatItDoes(t *testing.T) {
+	at := time.Date(2026, 3, 14, 9, 0, 0, 0, time.UTC)
+	hold := func(by string, after time.Duration) fleet.Hold {
+		return fleet.Hold{Kind: fleet.HoldSuspend, By: by, At: at.Add(after)}
+	}
+	asked, ending := hold("b", time.Minute), hold("a", 0)
+	asked.Asked, ending.Ending = true, true
+	for name, c := range map[string]struct {
+		says    []fleet.Hold
+		order   fleet.HoldOrder
+		want    []fleet.Hold
+		inForce bool
+	}{
+		"nothing yet":         {nil, fleet.HoldOrder{Hold: hold("b", time.Minute)}, []fleet.Hold{asked}, false},
+		"of an earlier order": {[]fleet.Hold{hold("a", 0)}, fleet.HoldOrder{Hold: hold("b", time.Minute)}, []fleet.Hold{asked}, false},
+		"of this very order":  {[]fleet.Hold{hold("b", time.Minute)}, fleet.HoldOrder{Hold: hold("b", time.Minute)}, []fleet.Hold{hold("b", time.Minute)}, true},
+		"not that it is over": {[]fleet.Hold{hold("a", 0)}, fleet.HoldOrder{Hold: hold("b", time.Minute), Lifted: true}, []fleet.Hold{ending}, true},
+		"that it is over":     {nil, fleet.HoldOrder{Hold: hold("b", time.Minute), Lifted: true}, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := fleet.WithOrders(c.says, []fleet.HoldOrder{c.order})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+			if held := (fleet.AppStatus{Holds: got}).IsHeld(); held != c.inForce {
+				t.Errorf("held: %v", held)
+			}
+		})
 	}
 }

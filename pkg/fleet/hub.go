@@ -96,7 +96,7 @@ type AppFilter struct {
 	Health    Health
 	Pending   bool // only where something waits
 	Drifted   bool // only where objects differ from what was applied
-	Held      bool // only where somebody suspended the app, or rolled it back
+	Held      bool // only where somebody suspended the app, or rolled it back, or asked for it
 }
 
 // JoinGrant is what a new agent needs to enrol.

@@ -21,6 +21,7 @@ func (s *shell) describeHolds(ctx context.Context, h hub, a fleet.AppStatus) {
 			{"  Since", s.when(hold.At)},
 			{"  Why", hold.Why},
 			{"  Refused", hold.Refused},
+			{"  State", holdState(hold)},
 		})
 	}
 }
@@ -37,4 +38,15 @@ func (s *shell) gitHas(ctx context.Context, h hub, a fleet.AppStatus) string {
 		return ""
 	}
 	return string(c.Head)
+}
+
+// holdState is what is not settled about a hold; "": nothing.
+func holdState(h fleet.Hold) string {
+	switch {
+	case h.Asked:
+		return "asked for; the cluster has not said yet what it does about it"
+	case h.Ending:
+		return "its end was asked for; the cluster has not said yet that it is over"
+	}
+	return ""
 }

@@ -150,7 +150,7 @@ func (s *shell) answersToHold(ctx context.Context, h hub, app chosen, asked []st
 	return s.taken(ctx, h, app.name, asked, patience, func(a fleet.AppStatus) reply {
 		for _, hold := range a.Holds {
 			switch {
-			case hold.Kind != kind || hold.At.Equal(before[a.Cluster]):
+			case hold.Kind != kind || hold.Asked || hold.At.Equal(before[a.Cluster]):
 			case hold.Refused != "":
 				return reply{refusal: fleet.WithHint(fleet.Forbidden("cluster %s refuses: %s", a.Cluster, hold.Refused),
 					fmt.Sprintf("take it back with: capstan resume %s --cluster %s --only %s", app.name, a.Cluster, kind))}
