@@ -7,9 +7,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Apart cuts off what some field managers hold at or below JSON pointers. Of those,
-// who holds nothing else is not among the rest. A list's items go by their keys
-// there, not by number: where a pointer leads into a list, all of it is cut off.
+// Apart cuts off what some field managers hold at or below JSON pointers, in which
+// "*" stands for any key or index. Of those, who holds nothing else is not among the
+// rest. A list's items go by their keys there, not by number: an index means all.
 func Apart(managers []metav1.ManagedFieldsEntry, pointers []string, whose func(string) bool) (rest, cut []metav1.ManagedFieldsEntry) {
 	for _, m := range managers {
 		theirs, off := apart(m.FieldsV1, pointers)
@@ -41,34 +41,47 @@ func apart(fields *metav1.FieldsV1, pointers []string) (rest, cut *metav1.Fields
 
 // move takes what is at a path out of one field set and puts it into another.
 func move(from, to map[string]any, path []string) {
-	key := "f:" + strings.NewReplacer("~1", "/", "~0", "~").Replace(path[0])
-	below, ok := from[key].(map[string]any)
-	if !ok {
-		return
-	}
-	if len(path) == 1 || !hasFields(below) {
-		to[key] = below
-		delete(from, key)
-		return
-	}
-	there, ok := to[key].(map[string]any)
-	if !ok {
-		there = map[string]any{}
-	}
-	if move(below, there, path[1:]); len(there) == 0 {
-		return
-	}
-	to[key] = there
-	if !hasFields(below) { // that the container is there goes with what was in it
-		delete(from, key)
+	for _, key := range steps(from, path[0]) {
+		below, _ := from[key].(map[string]any)
+		if len(path) == 1 || !goesOn(below) { // or it is held whole
+			to[key] = below
+			delete(from, key)
+			continue
+		}
+		there, ok := to[key].(map[string]any)
+		if !ok {
+			there = map[string]any{}
+		}
+		if move(below, there, path[1:]); len(there) == 0 {
+			continue
+		}
+		to[key] = there
+		if !goesOn(below) { // that the container is there goes with what was in it
+			delete(from, key)
+		}
 	}
 }
 
-// hasFields tells a set that goes on by the names of fields from one that is held
-// whole, and from a list.
-func hasFields(set map[string]any) bool {
+// steps are the keys of a field set that one step of a pointer leads to.
+func steps(set map[string]any, step string) []string {
+	field := "f:" + strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
+	var keys []string
 	for key := range set {
-		if strings.HasPrefix(key, "f:") {
+		if isItem(key) || key == field || step == "*" && strings.HasPrefix(key, "f:") {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func isItem(key string) bool {
+	return strings.HasPrefix(key, "k:") || strings.HasPrefix(key, "v:") || strings.HasPrefix(key, "i:")
+}
+
+// goesOn tells a set that has fields or items from one that is held whole.
+func goesOn(set map[string]any) bool {
+	for key := range set {
+		if strings.HasPrefix(key, "f:") || isItem(key) {
 			return true
 		}
 	}

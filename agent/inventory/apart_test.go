@@ -1,11 +1,13 @@
 package inventory_test
 
 import (
+	"slices"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 func TestWhatIsLeftToPeopleIsCutOffTheirFields(t *testing.T) {
@@ -19,6 +21,8 @@ func TestWhatIsLeftToPeopleIsCutOffTheirFields(t *testing.T) {
 		"what is below":              {`{"f:data":{"f:a":{}}}`, "/data", "", `{"f:data":{"f:a":{}}}`},
 		"a part of what is held":     {`{"f:spec":{}}`, "/spec/a", "", `{"f:spec":{}}`},
 		"an item of a list":          {`{"f:spec":{"f:ports":{"k:{\"port\":80}":{"f:name":{}}},"f:type":{}}}`, "/spec/ports/0/name", `{"f:spec":{"f:type":{}}}`, `{"f:spec":{"f:ports":{"k:{\"port\":80}":{"f:name":{}}}}}`},
+		"the same of all items":      {`{"f:c":{"k:{\"name\":\"a\"}":{".":{},"f:name":{},"f:resources":{"f:limits":{}}}}}`, "/c/*/resources", `{"f:c":{"k:{\"name\":\"a\"}":{".":{},"f:name":{}}}}`, `{"f:c":{"k:{\"name\":\"a\"}":{"f:resources":{"f:limits":{}}}}}`},
+		"any key":                    {`{"f:data":{"f:a":{},"f:b":{}},"f:type":{}}`, "/data/*", `{"f:type":{}}`, `{"f:data":{"f:a":{},"f:b":{}}}`},
 		"a key with a slash":         {`{"f:metadata":{"f:labels":{"f:a/b":{}}}}`, "/metadata/labels/a~1b", "", `{"f:metadata":{"f:labels":{"f:a/b":{}}}}`},
 		"something else":             {`{"f:spec":{"f:a":{}}}`, "/spec/b", `{"f:spec":{"f:a":{}}}`, ""},
 		"nothing, as it is no field": {`{"f:spec":{"f:a":{}}}`, "", `{"f:spec":{"f:a":{}}}`, ""},
@@ -45,4 +49,22 @@ func held(managers []metav1.ManagedFieldsEntry) string {
 		return ""
 	}
 	return managers[0].FieldsV1.GetRawString()
+}
+
+func TestWhatPeopleAddedIsTheirsWhereARuleSaysSo(t *testing.T) {
+	store := fleet.ObjectRef{Group: "external-secrets.io", Kind: "SecretStore", Namespace: "shop", Name: "vault"}
+	rules := []inventory.Rule{{Kind: "SecretStore", Pointers: []string{"/spec/fake/data", "/spec/other"}}, {Kind: "SecretStore", Pointers: []string{"/spec/tuned"}, Managers: []string{"tuner"}}}
+	entry := func(manager, fields string) metav1.ManagedFieldsEntry {
+		return metav1.ManagedFieldsEntry{Manager: manager, FieldsV1: metav1.NewFieldsV1(fields)}
+	}
+	managers := []metav1.ManagedFieldsEntry{
+		entry(inventory.FieldManager, `{"f:spec":{"f:other":{}}}`),
+		entry("kubectl-patch", `{"f:spec":{"f:fake":{"f:data":{}},"f:tuned":{}}}`),
+	}
+	if got := inventory.Held(rules, store, managers); !slices.Equal(got, []string{"/spec/fake/data"}) {
+		t.Errorf("held: %v", got)
+	}
+	if got := inventory.Held(rules, fleet.ObjectRef{Kind: "ConfigMap"}, managers); got != nil {
+		t.Errorf("of another kind: %v", got)
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -36,16 +38,42 @@ func Yields(own []Rule, ref fleet.ObjectRef, d Difference) bool {
 	return slices.ContainsFunc(own, matches) || !IsPerson(d.Manager) && slices.ContainsFunc(BuiltIn, matches)
 }
 
+// Held lists the pointers of an app's rules at which others hold something: that
+// they added it is no difference to what was applied, and it is theirs all the same.
+func Held(own []Rule, ref fleet.ObjectRef, managers []metav1.ManagedFieldsEntry) []string {
+	var held []string
+	for _, m := range managers {
+		if m.Manager == FieldManager || m.Subresource == "status" {
+			continue
+		}
+		for _, r := range own {
+			if !r.isAbout(ref) || len(r.Managers) > 0 && !slices.Contains(r.Managers, m.Manager) {
+				continue
+			}
+			for _, p := range r.Pointers {
+				if _, cut := apart(m.FieldsV1, []string{p}); cut != nil && !slices.Contains(held, p) {
+					held = append(held, p)
+				}
+			}
+		}
+	}
+	return held
+}
+
 func (r Rule) matches(ref fleet.ObjectRef, d Difference) bool {
+	if !r.isAbout(ref) || len(r.Managers) > 0 && !slices.Contains(r.Managers, d.Manager) {
+		return false
+	}
+	return len(r.Pointers) == 0 || slices.ContainsFunc(r.Pointers, func(p string) bool { return covers(p, d.Path) })
+}
+
+func (r Rule) isAbout(ref fleet.ObjectRef) bool {
 	for _, pair := range [][2]string{{r.Group, ref.Group}, {r.Kind, ref.Kind}, {r.Namespace, ref.Namespace}, {r.Name, ref.Name}} {
 		if pair[0] != "" && pair[0] != pair[1] {
 			return false
 		}
 	}
-	if len(r.Managers) > 0 && !slices.Contains(r.Managers, d.Manager) {
-		return false
-	}
-	return len(r.Pointers) == 0 || slices.ContainsFunc(r.Pointers, func(p string) bool { return covers(p, d.Path) })
+	return true
 }
 
 // covers tells whether a path is at a pointer, or below it.

@@ -185,6 +185,11 @@ func (e *Engine) leave(name fleet.AppName, found *fleet.DriftSummary, it *invent
 			rest = append(rest, path)
 		}
 	}
+	for _, p := range inventory.Held(rules, it.Ref, managers) {
+		if !slices.Contains(left, p) {
+			left = append(left, p)
+		}
+	}
 	it.Yield = left
 	if len(left) > 0 {
 		others, _ := inventory.Apart(managers, left, inventory.IsPerson)
