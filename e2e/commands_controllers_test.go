@@ -30,7 +30,8 @@ type controller struct {
 
 // listenAnywhere keeps the controllers of several clusters apart.
 var listenAnywhere = map[build.Program][]string{
-	build.SealedSecrets: {"--listen-addr=127.0.0.1:0", "--listen-metrics-addr=127.0.0.1:0"},
+	build.SealedSecrets:   {"--listen-addr=127.0.0.1:0", "--listen-metrics-addr=127.0.0.1:0"},
+	build.ExternalSecrets: {"--metrics-addr=127.0.0.1:0"},
 }
 
 func (p *play) controller(args []string) (string, error) {

@@ -52,7 +52,7 @@ const (
 //	crds PROGRAM DIR                      copy the CRDs that come with a controller into a directory of the script
 //	kubeseal FILE                         put a SealedSecret in the place of the Secret in a file of the script
 //	sealingkey CLUSTER                    give Sealed Secrets the key that opens it
-//	controller CLUSTER PROGRAM start [ARG]...|stop|continue|kill   treat sealed-secrets so
+//	controller CLUSTER PROGRAM start [ARG]...|stop|continue|kill   treat sealed-secrets or external-secrets so
 //	nowhere VALUE                         what hub and agents wrote down does not hold it
 var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"cluster": script((*play).cluster),

@@ -17,14 +17,18 @@ import (
 // their modules but for what is in patches. Each is in a module of its own,
 // because it pins other versions than ours.
 const (
-	SealedSecrets Program = "sealed-secrets"
-	Kubeseal      Program = "kubeseal"
+	SealedSecrets   Program = "sealed-secrets"
+	Kubeseal        Program = "kubeseal"
+	ExternalSecrets Program = "external-secrets"
 )
 
 // Controllers lists them.
-var Controllers = []Program{SealedSecrets, Kubeseal}
+var Controllers = []Program{SealedSecrets, Kubeseal, ExternalSecrets}
 
-const sealedSecretsModule = "github.com/bitnami-labs/sealed-secrets"
+const (
+	sealedSecretsModule   = "github.com/bitnami-labs/sealed-secrets"
+	externalSecretsModule = "github.com/external-secrets/external-secrets"
+)
 
 var controllers = map[Program]recipe{
 	SealedSecrets: {
@@ -41,15 +45,29 @@ var controllers = map[Program]recipe{
 		dir: "e2e/sealedsecrets", module: sealedSecretsModule,
 		pkg: sealedSecretsModule + "/cmd/kubeseal", ldflags: "-s -w",
 	},
+	ExternalSecrets: {
+		dir: "e2e/externalsecrets", module: externalSecretsModule, crds: "config/crds/bases",
+		pkg: externalSecretsModule, ldflags: "-s -w",
+		patches: []patch{
+			// These import every cloud's client. The fake provider is one among them.
+			{file: "pkg/provider/register/register.go", source: "package register\n\nimport _ \"" + externalSecretsModule + "/pkg/provider/fake\"\n"},
+			{file: "pkg/generator/register/register.go", source: "package register\n"},
+		},
+	},
 }
 
-// patch has other text in a file of a module, in places that must be there exactly once.
+// patch has one file of a module read otherwise than it is: other text in places
+// that must be there exactly once, or another source.
 type patch struct {
 	file    string
 	replace [][2]string
+	source  string
 }
 
 func (p patch) apply(original []byte) ([]byte, error) {
+	if p.source != "" {
+		return []byte(p.source), nil
+	}
 	text := original
 	for _, r := range p.replace {
 		if n := bytes.Count(text, []byte(r[0])); n != 1 {
