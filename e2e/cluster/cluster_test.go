@@ -132,6 +132,31 @@ func TestPodsBecomeReadyOnTheFakeNodes(t *testing.T) {
 	})
 }
 
+// A control plane that was away for long gives its nodes up.
+func TestANodeThatWasGivenUpComesBack(t *testing.T) {
+	nodes := client(t, shared.Kubeconfig()).CoreV1().Nodes()
+	ready := func(want corev1.ConditionStatus) func() error {
+		return func() error {
+			node, err := nodes.Get(t.Context(), "node-0", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			for _, c := range node.Status.Conditions {
+				if c.Type == corev1.NodeReady && c.Status == want {
+					return nil
+				}
+			}
+			return fmt.Errorf("the node is not Ready=%s: %v", want, node.Status.Conditions)
+		}
+	}
+	eventually(t, ready(corev1.ConditionTrue))
+	_, err := nodes.PatchStatus(t.Context(), "node-0", []byte(`{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, ready(corev1.ConditionTrue))
+}
+
 func TestAStoppedAPIServerAnswersNothingUntilContinued(t *testing.T) {
 	c := client(t, shared.Kubeconfig())
 	if err := shared.Stop(cluster.APIServer); err != nil {

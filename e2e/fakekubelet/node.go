@@ -43,7 +43,7 @@ func (k *kubelets) beat(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if len(node.Status.Conditions) == 0 || len(node.Status.Allocatable) == 0 {
+	if !nodeReady(node) || len(node.Status.Allocatable) == 0 {
 		node = node.DeepCopy()
 		setNodeStatus(node, metav1.Now())
 		if _, err := nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
@@ -51,6 +51,17 @@ func (k *kubelets) beat(ctx context.Context, name string) error {
 		}
 	}
 	return k.renew(ctx, name)
+}
+
+// nodeReady tells a node that is new, or that was given up meanwhile because its
+// beats did not get through, from one that is as it should be.
+func nodeReady(node *corev1.Node) bool {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
 }
 
 func (k *kubelets) renew(ctx context.Context, node string) error {
@@ -93,6 +104,7 @@ func setNodeStatus(node *corev1.Node, now metav1.Time) {
 		KubeletVersion: version.Get().GitVersion, OperatingSystem: "linux", Architecture: "amd64",
 		ContainerRuntimeVersion: "fake://1",
 	}
+	node.Status.Conditions = nil
 	for _, c := range []corev1.NodeCondition{
 		{Type: corev1.NodeReady, Status: corev1.ConditionTrue},
 		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse},

@@ -44,8 +44,36 @@ func (k *kills) isConverged(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	store, err := state.New(k.cfg, agentNamespace)
+	if err != nil {
+		return err
+	}
+	kept, err := store.LoadApps(ctx)
+	if err != nil {
+		return err
+	}
 	wanted := k.world.wanted()
-	return errors.Join(k.clusterIs(there, wanted), k.appsAre(ctx, wanted), k.inventoriesAre(ctx, there, wanted))
+	err = errors.Join(k.clusterIs(there, wanted), k.appsAre(ctx, kept, wanted), k.inventoriesAre(kept, there, wanted))
+	k.noteUnmet(err)
+	return err
+}
+
+// noteUnmet tells in the story what is waited for, if that is something else.
+func (k *kills) noteUnmet(err error) {
+	if err == nil {
+		return
+	}
+	const most = 3
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines)
+	unmet := strings.Join(lines[:min(most, len(lines))], "; ")
+	if more := len(lines) - most; more > 0 {
+		unmet += fmt.Sprintf("; and %d more", more)
+	}
+	if unmet != k.unmet {
+		k.unmet = unmet
+		k.note("not yet: %s", unmet)
+	}
 }
 
 // live lists all objects of the kinds that revisions have, and that are in
@@ -115,11 +143,15 @@ func (k *kills) clusterIs(there live, wanted map[string]map[fleet.ObjectRef]obje
 	return err
 }
 
-// appsAre says where the App objects are not as wanted.
-func (k *kills) appsAre(ctx context.Context, wanted map[string]map[fleet.ObjectRef]object) error {
+// appsAre says where the App objects are not as wanted, or do not say what is kept.
+func (k *kills) appsAre(ctx context.Context, kept []state.App, wanted map[string]map[fleet.ObjectRef]object) error {
 	list, err := k.api.Resource(appResource).Namespace(agentNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
+	}
+	digests := map[string]fleet.Digest{}
+	for _, a := range kept {
+		digests[a.Name.Name] = a.Digest
 	}
 	seen := map[string]bool{}
 	for i := range list.Items {
@@ -133,6 +165,8 @@ func (k *kills) appsAre(ctx context.Context, wanted map[string]map[fleet.ObjectR
 			err = errors.Join(err, fmt.Errorf("app %s is there, and is not wanted: %v", app.GetName(), status["message"]))
 		} else if status["sync"] != string(fleet.Synced) || status["health"] != string(fleet.Healthy) {
 			err = errors.Join(err, fmt.Errorf("app %s is %v and %v: %v", app.GetName(), status["sync"], status["health"], status["message"]))
+		} else if status["digest"] != string(digests[app.GetName()]) {
+			err = errors.Join(err, fmt.Errorf("app %s says that %v is applied, and the agent has noted %s", app.GetName(), status["digest"], digests[app.GetName()]))
 		}
 	}
 	for name := range wanted {
@@ -144,15 +178,7 @@ func (k *kills) appsAre(ctx context.Context, wanted map[string]map[fleet.ObjectR
 }
 
 // inventoriesAre says where the agent's own books differ from what there is.
-func (k *kills) inventoriesAre(ctx context.Context, there live, wanted map[string]map[fleet.ObjectRef]object) error {
-	store, err := state.New(k.cfg, agentNamespace)
-	if err != nil {
-		return err
-	}
-	kept, err := store.LoadApps(ctx)
-	if err != nil {
-		return err
-	}
+func (k *kills) inventoriesAre(kept []state.App, there live, wanted map[string]map[fleet.ObjectRef]object) (err error) {
 	seen := map[string]bool{}
 	for _, a := range kept {
 		name := a.Name.Name

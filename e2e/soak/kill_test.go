@@ -87,6 +87,7 @@ type kills struct {
 	typical    []float64                  // how many requests of each moment a revision takes, about
 	began      time.Time                  // of this round
 	story      []string                   // of it
+	unmet      string                     // why it is not over, as far as it is known
 	outage     bool                       // the control plane is disturbed in this round
 
 	mu     sync.Mutex
