@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func (s *shell) answers(ctx context.Context, h hub, app chosen, a fleet.Approval
 			continue
 		}
 		// One that said so before the approval may say the same again: no news, and no go.
-		if text := now[cluster].Message; strings.Contains(text, refusedWords) {
+		if text := now[cluster].Message; refuses(text, waiting[cluster]) {
 			refused = errors.Join(refused, refusal(cluster, text))
 			continue
 		}
@@ -86,10 +87,22 @@ func answer(t fleet.Target, before fleet.AppStatus, now map[string]fleet.AppStat
 		return "accepted", nil
 	case before.Pending != nil && a.Pending.Have > before.Pending.Have:
 		return fmt.Sprintf("counted: %d of %d approvals", a.Pending.Have, a.Pending.Need), nil
-	case strings.Contains(a.Message, refusedWords) && a.Message != before.Message:
+	case refuses(a.Message, t) && a.Message != before.Message:
 		return "", refusal(t.Cluster, a.Message)
 	}
 	return "", nil
+}
+
+// ofAnotherPlan is what a cluster says of an approval that was for a plan of the past:
+// the hub sends it along until it expires.
+var ofAnotherPlan = regexp.MustCompile(refusedWords + `(?:it is for )?plan (\S+?),? (?:was let through|which is no longer)`)
+
+// refuses tells a message that an approval of this plan did not count.
+func refuses(message string, t fleet.Target) bool {
+	if m := ofAnotherPlan.FindStringSubmatch(message); m != nil && m[1] != t.Plan {
+		return false
+	}
+	return strings.Contains(message, refusedWords)
 }
 
 func refusal(cluster, message string) error {

@@ -72,6 +72,7 @@ type testHub struct {
 	mu       sync.Mutex
 	tampered map[string]fleet.SignedPlan // by cluster
 	refuses  string                      // cluster that takes no approval and no suspension
+	because  string                      // of an approval
 }
 
 // Approve lets the clusters answer, as they do after a moment: an approval
@@ -92,7 +93,7 @@ func (h *testHub) Approve(ctx context.Context, a fleet.SignedApproval) error {
 		p := *found[0].Pending
 		h.mu.Lock()
 		if h.refuses == t.Cluster {
-			found[0].Message = "waits for approval (0 of 1); an approval in the name of " + statement.Approver + " was refused: the key is not pinned"
+			found[0].Message = "waits for approval (0 of 1); an approval in the name of " + statement.Approver + " was refused: " + h.because
 		} else {
 			p.Have++
 		}
@@ -348,12 +349,15 @@ func inGit(ts *testscript.TestScript, _ bool, args []string) {
 	h.SetApp(found[0])
 }
 
-// refuse makes a cluster refuse approvals and suspensions: refuse CLUSTER.
+// refuse makes a cluster refuse approvals and suspensions: refuse CLUSTER [WHY].
 func refuse(ts *testscript.TestScript, _ bool, args []string) {
 	h := hubOf(ts)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.refuses = args[0]
+	h.refuses, h.because = args[0], "the key is not pinned"
+	if len(args) > 1 {
+		h.because = args[1]
+	}
 }
 
 // eventually waits until a file has a line with a text: eventually FILE TEXT.
