@@ -287,7 +287,11 @@ func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, liv
 	if err != nil {
 		return Applied{}, explainOf(o, err)
 	}
-	return c.appliedAs(o, now, false), nil
+	a := c.appliedAs(o, now, false)
+	if inventory.Added(now.GetManagedFields(), o.Yield) {
+		a.Fingerprint = "" // of no state that is as it should be: it is looked at again
+	}
+	return a, nil
 }
 
 // Get reads one live object. The error is fleet.ErrNotFound where it is not there.

@@ -26,6 +26,7 @@ type cluster struct {
 
 	unlisted atomic.Int64 // how often it leaves Widgets out still
 	empty    bool         // nothing of what is looked at is there, no role either
+	manager  string       // who holds a field of what was applied beside us
 	mu       sync.Mutex
 	sent     []string
 }
@@ -78,7 +79,9 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.sent = append(c.sent, path[strings.LastIndex(path, "/")+1:])
 		c.mu.Unlock()
-		answer = live
+		answer = map[string]any{"kind": "ConfigMap", "apiVersion": "v1", "metadata": map[string]any{"name": "a", "uid": "u", "managedFields": []any{
+			map[string]any{"manager": c.manager, "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": json.RawMessage(`{"f:data":{"f:a":{}}}`)},
+		}}}
 	default:
 		answer = live
 	}
@@ -214,6 +217,32 @@ func TestABindingIsPlannedTogetherWithItsRole(t *testing.T) {
 		}
 		if err := client.Check(t.Context(), app, alone); err == nil {
 			t.Errorf("%s was checked without its role", alone[len(alone)-1].Ref)
+		}
+	}
+}
+
+// A person may have been quicker than what was put back: what they added then is
+// not taken for what was applied, but looked at again.
+func TestWhatIsAddedWhileAnObjectIsPutBackIsNotTakenForOurs(t *testing.T) {
+	for manager, c := range map[string]struct {
+		left  []string
+		again bool
+	}{
+		"kubectl-edit": {nil, true},
+		"kubectl-set":  {[]string{"/data/a"}, false},
+		"operator":     {nil, false},
+	} {
+		api := serveCluster(t)
+		api.manager = manager
+		client, err := apply.New(api.Config, []byte("key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := object(t, `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "a"}}`)
+		o.Yield = c.left
+		done, err := client.Heal(t.Context(), fleet.AppName{Namespace: "capstan-system", Name: "web"}, o, nil)
+		if err != nil || (done.Fingerprint == "") != c.again {
+			t.Errorf("%s: %v, fingerprint %q", manager, err, done.Fingerprint)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +26,12 @@ func Apart(managers []metav1.ManagedFieldsEntry, pointers []string, whose func(s
 		cut = append(cut, m)
 	}
 	return rest, cut
+}
+
+// Added tells that people hold fields beside ours, but for what is left to them.
+func Added(managers []metav1.ManagedFieldsEntry, left []string) bool {
+	rest, _ := Apart(managers, left, IsPerson)
+	return slices.ContainsFunc(rest, func(m metav1.ManagedFieldsEntry) bool { return IsPerson(m.Manager) && m.Subresource == "" })
 }
 
 func apart(fields *metav1.FieldsV1, pointers []string) (rest, cut *metav1.FieldsV1) {
