@@ -38,12 +38,17 @@ func job(o object) (State, bool) {
 	return yes(progressing("the job is not finished"))
 }
 
-// pod: one that is to run to an end is not there yet while it runs.
+// pod: one that is to run to an end is not there yet while it runs. What keeps a
+// container from running is told in its own words.
 func pod(o object) (State, bool) {
-	if policy := o.text("spec", "restartPolicy"); o.text("status", "phase") == "Running" && (policy == "Never" || policy == "OnFailure") {
-		if why := PodTrouble(o.Unstructured); why != "" {
-			return yes(progressing(why))
-		}
+	policy := o.text("spec", "restartPolicy")
+	ends, why := policy == "Never" || policy == "OnFailure", PodTrouble(o.Unstructured)
+	switch phase := o.text("status", "phase"); {
+	case phase == "Failed" && why != "":
+		return yes(degraded(why))
+	case phase == "Pending" && why != "" && !o.condition("PodScheduled").isFalse(), phase == "Running" && ends && why != "":
+		return yes(progressing(why))
+	case phase == "Running" && ends:
 		return yes(progressing("the pod has not ended"))
 	}
 	return kstatusKnows()

@@ -30,6 +30,8 @@ func TestHealthOfWhatPeopleRun(t *testing.T) {
 		{"a Pod that serves", "v1 Pod", "status: {phase: Running, conditions: [{type: Ready, status: 'True'}]}", fleet.Healthy, ""},
 		{"a Pod that is to end, and has not", "v1 Pod", "spec: {restartPolicy: Never}\nstatus: {phase: Running, conditions: [{type: Ready, status: 'True'}]}", fleet.Progressing, "the pod has not ended"},
 		{"a Pod that fails again and again", "v1 Pod", "metadata: {name: p}\nspec: {restartPolicy: OnFailure}\nstatus: {phase: Running, containerStatuses: [{state: {waiting: {reason: CrashLoopBackOff, message: back-off}}}]}", fleet.Progressing, "p: CrashLoopBackOff: back-off"},
+		{"a Pod whose image is not there", "v1 Pod", "metadata: {name: p}\nstatus: {phase: Pending, containerStatuses: [{state: {waiting: {reason: ImagePullBackOff, message: back-off}}}]}", fleet.Progressing, "p: ImagePullBackOff: back-off"},
+		{"a Pod that failed", "v1 Pod", "metadata: {name: p}\nspec: {restartPolicy: Never}\nstatus: {phase: Failed, containerStatuses: [{state: {terminated: {reason: Error, exitCode: 3}}}]}", fleet.Degraded, "p: Error: the container ended with code 3"},
 		{"a Pod that has ended", "v1 Pod", "spec: {restartPolicy: Never}\nstatus: {phase: Succeeded}", fleet.Healthy, ""},
 		{"a CronJob", "batch/v1 CronJob", "spec: {schedule: '* * * * *'}", fleet.Healthy, ""},
 		{"a CronJob that is suspended", "batch/v1 CronJob", "spec: {suspend: true}", fleet.Suspended, "no jobs are started: spec.suspend"},

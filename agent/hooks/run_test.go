@@ -29,6 +29,7 @@ func TestARunBeginsOncePerChange(t *testing.T) {
 		ran("quick", hooks.Sync, hooks.Unended, time.Second), ran("told", hooks.SyncFail, hooks.Succeeded, 0),
 	}}
 	well := &hooks.Run{ID: "old", Digest: "B", Labels: "l", Ran: []hooks.Ran{ran("ok", hooks.PreSync, hooks.Succeeded, 0), ran("told", hooks.SyncFail, hooks.Failed, 0)}}
+	relabelled := &hooks.Run{ID: "old", Digest: "B", Labels: "l", Ran: []hooks.Ran{ran("slow", hooks.Sync, hooks.Unended, time.Hour)}}
 	removal := &hooks.Run{ID: "old"}
 	for _, tt := range []struct {
 		name string
@@ -49,6 +50,7 @@ func TestARunBeginsOncePerChange(t *testing.T) {
 		{"a person has it tried again", begun, hooks.Change{To: "B", Applied: "A", Hooks: true, Retry: true}, "new B ok quick"},
 		{"other labels", begun, hooks.Change{To: "B", Applied: "A", Hooks: true, Labels: "m"}, "new B ok quick"},
 		{"other labels, and nothing failed but what cleans up", well, hooks.Change{To: "B", Applied: "A", Hooks: true, Labels: "m"}, "old B ok told"},
+		{"other labels, while it runs", relabelled, hooks.Change{To: "B", Applied: "A", Hooks: true, Labels: "m"}, "old B slow"},
 		{"the app leaves", done, hooks.Change{To: "", Applied: "A", Hooks: true}, "new "},
 		{"it goes on leaving, when all is gone", removal, hooks.Change{Hooks: true}, "old "},
 		{"it comes back before it was gone", removal, hooks.Change{To: "A", Hooks: true}, "new A install"},
@@ -72,6 +74,9 @@ func TestARunBeginsOncePerChange(t *testing.T) {
 			}
 			if got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
+			}
+			if ok && run.Labels != tt.c.Labels {
+				t.Errorf("labels %s, want %s", run.Labels, tt.c.Labels)
 			}
 			if !ok && run != tt.was {
 				t.Error("no run is needed, and what was known is lost")

@@ -13,6 +13,10 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
+// passing is how many tries in a row may fail before that is taken for more than
+// a moment's trouble of the API server.
+const passing = 2
+
 // broke notes that a change failed in the middle, and has its SyncFail hooks
 // run. What a hook brought about waits for a person, for another digest or for
 // other labels; all else is tried again by itself.
@@ -21,8 +25,11 @@ func (e *Engine) broke(ctx context.Context, kept state.App, c change, done []uni
 	if err := errors.Join(keepApplied(&kept, done), e.save(ctx, kept)); err != nil {
 		return e.failedOr(kept.Name, errors.Join(cause, err))
 	}
-	waits, err := e.failHooks(ctx, &kept, c)
 	failed, isHook := errors.AsType[*hookError](cause)
+	if !isHook && (errors.Is(cause, errOtherAgent) || e.work.NumRequeues(kept.Name) < passing) {
+		return e.failedOr(kept.Name, cause)
+	}
+	waits, err := e.failHooks(ctx, &kept, c)
 	if err != nil || !isHook {
 		return e.failedOr(kept.Name, errors.Join(cause, err))
 	}

@@ -113,6 +113,71 @@ func TestAnAgentThatEndsAtAnyWriteGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
+func TestAnAgentThatEndsAtAnyWriteGoesOnTakingAnAppOff(t *testing.T) {
+	web := docs(configMaps("1", "plain"), hookOf("before", "1", preSync), hookOf("goodbye", "1", "capstan.dev/hook: PreDelete"), hookOf("gone", "1", "capstan.dev/hook: PostDelete"))
+	for _, lost := range []bool{false, true} {
+		for n := 1; ; n++ {
+			s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": web, "db": configMaps("1", "db")}, nil)
+			s.synced("web")
+			s.synced("db")
+			s.memory.endAt(n, lost)
+			s.push(map[string]string{"root": rootOf("db")})
+			ended := s.endsOrGoes("web")
+			s.memory.endAt(0, false)
+			if ended {
+				s.start()
+				s.synced("db")
+			}
+			s.eventually("forgotten", func() bool { return !s.memory.knows("web") })
+			if s.cluster.there(configMap("plain")) || s.cluster.there(jobRef("before")) || s.cluster.there(jobRef("goodbye")) || s.cluster.there(jobRef("gone")) {
+				t.Errorf("ended at write %d (lost %v): something is there still", n, lost)
+			}
+			if got := s.cluster.makings("goodbye", "plain", "gone"); !slices.Equal(got, []string{"plain", "goodbye", "gone"}) {
+				t.Errorf("ended at write %d (lost %v): made %v", n, lost, got)
+			}
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if !ended {
+				if n < 4 {
+					t.Errorf("only %d writes: is each step written down?", n)
+				}
+				break
+			}
+		}
+	}
+}
+
+// endsOrGoes waits until the engine has ended, or an app is gone.
+func (s *spoke) endsOrGoes(name string) bool {
+	ended, wait := make(chan struct{}), s.ended
+	go func() {
+		if err := wait(); errors.Is(err, fleet.ErrConflict) {
+			close(ended)
+		}
+	}()
+	for {
+		s.told.mu.Lock()
+		_, there := s.told.apps[app(name)]
+		s.told.mu.Unlock()
+		if !there {
+			return false
+		}
+		select {
+		case <-ended:
+			return true
+		case <-s.told.moved:
+		}
+	}
+}
+
+func (m *memory) knows(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.apps[app(name)]
+	return ok
+}
+
 // endAt has the n-th write of an app from now on fail as if another agent were at
 // work, which ends the engine. lost: it was written all the same. 0: none.
 func (m *memory) endAt(n int, lost bool) {
@@ -309,6 +374,36 @@ func TestAHookThatHoldsDataIsAppliedInPlace(t *testing.T) {
 	if got := s.because("web", "WaitsForConfirmation"); !strings.Contains(got.Message, "PersistentVolumeClaim shop/data would be pruned") {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestSyncFailHooksRunWhenAWaveTakesTooLong(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": ""}, nil)
+	s.cluster.ills("early")
+	s.push(map[string]string{
+		"root": strings.Replace(rootOf("web"), "spec: {", "spec: {sync: {waveTimeout: 1ms}, ", 1),
+		"web":  docs(inWave("early", "-1", "1"), configMaps("1", "plain"), hookOf("clean", "1", syncFail)),
+	})
+	s.because("web", "WaveTimedOut")
+	s.until("web", "cleaning up", func(fleet.AppStatus) bool { return s.cluster.there(jobRef("clean")) })
+	s.cluster.becomes(configMap("early"), true)
+	s.synced("web")
+	if got := s.cluster.makings("clean"); len(got) != 1 {
+		t.Errorf("it ran %d times", len(got))
+	}
+}
+
+func TestTheRootMayHaveHooks(t *testing.T) {
+	root := docs(hookOf("first", "1", preSync), configMaps("1", "shared"), rootOf("web"))
+	s := newSpoke(t, map[string]string{"root": "", "web": configMaps("1", "web")}, nil)
+	s.cluster.ills("first")
+	s.push(map[string]string{"root": root})
+	s.until("root", "waiting", waitsForHook("PreSync hook Job.batch shop/first"))
+	s.synced("web") // its apps do not wait
+	if s.cluster.there(configMap("shared")) {
+		t.Error("it came before its hook had ended")
+	}
+	s.cluster.becomes(jobRef("first"), true)
+	s.until("root", "synced", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && s.cluster.there(configMap("shared")) })
 }
 
 func TestHelmsHooksAreObjectsWhereTheAppSaysApply(t *testing.T) {

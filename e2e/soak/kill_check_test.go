@@ -183,11 +183,14 @@ func (k *kills) inventoriesAre(kept []state.App, there live, wanted map[string]m
 	for _, a := range kept {
 		name := a.Name.Name
 		seen[name] = true
-		owned := map[fleet.ObjectRef]string{}
+		owned, made := map[fleet.ObjectRef]string{}, map[fleet.ObjectRef]string{}
 		for _, it := range a.Items {
 			if it.Ref.Kind != "App" {
 				owned[versionless(it.Ref)] = it.UID
 			}
+		}
+		for _, it := range a.Made {
+			made[versionless(it.Ref)] = it.UID
 		}
 		objects, is := wanted[name]
 		if name == rootName {
@@ -199,12 +202,17 @@ func (k *kills) inventoriesAre(kept []state.App, there live, wanted map[string]m
 		if a.Halfway || a.Pending != nil {
 			err = errors.Join(err, fmt.Errorf("the state of app %s is that of a change: halfway %t, pending %t", name, a.Halfway, a.Pending != nil))
 		}
-		for ref := range objects {
-			if u := there[ref]; u != nil && owned[ref] != string(u.GetUID()) {
-				err = errors.Join(err, fmt.Errorf("the inventory of %s has %s with uid %q, there is %s", name, ref, owned[ref], u.GetUID()))
+		for ref, o := range objects {
+			of := owned
+			if o.hook {
+				of = made
 			}
-			delete(owned, ref)
+			if u := there[ref]; u != nil && of[ref] != string(u.GetUID()) {
+				err = errors.Join(err, fmt.Errorf("the inventory of %s has %s with uid %q, there is %s", name, ref, of[ref], u.GetUID()))
+			}
+			delete(of, ref)
 		}
+		maps.Copy(owned, made)
 		for ref, uid := range owned {
 			err = errors.Join(err, fmt.Errorf("the inventory of %s has %s with uid %q, which it does not own", name, ref, uid))
 		}

@@ -90,7 +90,7 @@ func (k *kills) intrude(t *testing.T) {
 func (k *kills) clearIntruders(t *testing.T) {
 	t.Helper()
 	for ref := range k.bystanders {
-		if strings.HasPrefix(ref.Name, "item-") || strings.HasPrefix(ref.Name, "frozen-") {
+		if strings.HasPrefix(ref.Name, "item-") || strings.HasPrefix(ref.Name, "frozen-") || strings.HasPrefix(ref.Name, "hook-") {
 			must(t, k.api.Resource(configMaps).Namespace(ref.Namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{}))
 			delete(k.bystanders, ref)
 		}
@@ -102,7 +102,7 @@ func (k *kills) harm(t *testing.T) {
 	t.Helper()
 	var all []fleet.ObjectRef
 	for ref := range k.names() {
-		if ref.Kind == "ConfigMap" && ref.Namespace == playground {
+		if ref.Kind == "ConfigMap" && ref.Namespace == playground && !strings.HasPrefix(ref.Name, "hook-") {
 			all = append(all, ref)
 		}
 	}

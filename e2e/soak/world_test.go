@@ -20,6 +20,7 @@ type object struct {
 	text   string // what is in it
 	wave   int
 	frozen bool // its text can't be changed: it is deleted and created anew
+	hook   bool // it is made anew with every change of its app, and not healed
 }
 
 // within is the Namespace or CRD of the same app that an object goes with, or "".
@@ -51,6 +52,9 @@ func (o object) yaml() string {
 	meta += fmt.Sprintf("  annotations: {%s: %q, capstan.dev/wave: \"%d\"", textKey, o.text, o.wave)
 	if o.frozen {
 		meta += `, capstan.dev/force: "true"`
+	}
+	if o.hook {
+		meta += ", capstan.dev/hook: " + phases[int(o.ref.Name[len(o.ref.Name)-1])%len(phases)]
 	}
 	meta += "}\n"
 	head := func(version string) string {
@@ -99,19 +103,24 @@ func textOf(u *unstructured.Unstructured) string {
 	return u.GetAnnotations()[textKey]
 }
 
+// phases that a hook may have: by its name, so that it keeps its own.
+var phases = []string{"PreSync", "Sync", "PostSync", `"PreSync,PostSync"`}
+
 // pools are the names that objects may have: few, so that one name is taken,
 // given up and taken again, by this app or another.
 var pools = []struct {
 	ref    fleet.ObjectRef
 	names  int
 	frozen bool
+	hook   bool
 	often  int
 }{
-	{fleet.ObjectRef{Kind: "ConfigMap", Name: "item"}, 24, false, 8},
-	{fleet.ObjectRef{Kind: "ConfigMap", Name: "frozen"}, 4, true, 3},
-	{fleet.ObjectRef{Kind: "Secret", Name: "key"}, 5, false, 3},
-	{fleet.ObjectRef{Kind: "Service", Name: "svc"}, 3, false, 2},
-	{fleet.ObjectRef{Group: "apps", Kind: "Deployment", Name: "web"}, 2, false, 1},
+	{fleet.ObjectRef{Kind: "ConfigMap", Name: "item"}, 24, false, false, 8},
+	{fleet.ObjectRef{Kind: "ConfigMap", Name: "frozen"}, 4, true, false, 3},
+	{fleet.ObjectRef{Kind: "ConfigMap", Name: "hook"}, 8, false, true, 4},
+	{fleet.ObjectRef{Kind: "Secret", Name: "key"}, 5, false, false, 3},
+	{fleet.ObjectRef{Kind: "Service", Name: "svc"}, 3, false, false, 2},
+	{fleet.ObjectRef{Group: "apps", Kind: "Deployment", Name: "web"}, 2, false, false, 1},
 }
 
 type wantedApp struct {

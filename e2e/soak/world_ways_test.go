@@ -99,7 +99,7 @@ func (w *world) fresh() (object, bool) {
 	var all []object
 	for _, p := range pools {
 		for i := range p.names {
-			o := object{ref: p.ref, frozen: p.frozen}
+			o := object{ref: p.ref, frozen: p.frozen, hook: p.hook}
 			o.ref.Namespace, o.ref.Name = playground, fmt.Sprintf("%s-%02d", p.ref.Name, i)
 			if w.isFree(o.ref) {
 				for range p.often {
@@ -157,7 +157,7 @@ func (w *world) shift() {
 func spare(a *wantedApp) bool {
 	n := 0
 	for _, o := range a.objects {
-		if plain(o) {
+		if plain(o) && !o.hook {
 			n++
 		}
 	}

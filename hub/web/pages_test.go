@@ -139,14 +139,14 @@ func TestASecretIsMaskedThoughThePlanIsNot(t *testing.T) {
 		{Path: "/stringData", To: json.RawMessage(`{"k":"bmV3LXNlY3JldA=="}`)},
 		{Path: "/metadata/labels/x", To: json.RawMessage(`"shown"`)},
 		{Path: "/spec/x", To: json.RawMessage(`"b2xkLXNlY3JldA=="`), Masked: true},
-	}}}})
+	}}, {Object: fleet.ObjectRef{Group: "batch", Version: "v1", Kind: "Job", Name: "j"}, Action: fleet.RunHook, Note: "PreSync hook of wave 1"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seed.Plans[key] = fleet.SignedPlan{Plan: raw}
 	s := serve(t, fleettest.NewHub(seed))
 	_, body := s.get(t, "/clusters/prod/default/guestbook", "see")
-	has(t, body, "/data/a", "/stringData", "secret value, not shown", "shown")
+	has(t, body, "/data/a", "/stringData", "secret value, not shown", "shown", "PreSync hook of wave 1")
 	hasNot(t, body, "b2xkLXNlY3JldA", "bmV3LXNlY3JldA")
 }
 

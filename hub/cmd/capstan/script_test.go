@@ -231,6 +231,8 @@ func seedPlan(cluster string) fleet.Plan {
 			raw(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"guestbook","namespace":"shop"},"data":{"password":"hmac-sha256:0123"}}`),
 			raw(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"guestbook-ui","namespace":"shop"},"spec":{"ports":[{"port":80}]}}`),
 			raw(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"guestbook-ui","namespace":"shop"},"spec":{"replicas":3}}`),
+			raw(`{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"migrate","namespace":"shop"},"spec":{"backoffLimit":0}}`),
+			raw(`{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"smoke","namespace":"shop"},"spec":{"backoffLimit":7}}`),
 		},
 	}
 	to, err := wanted.Digest()
@@ -250,6 +252,11 @@ func seedPlan(cluster string) fleet.Plan {
 				Fields: []fleet.FieldDiff{{Path: "/spec/replicas", From: raw("1"), To: raw("3")}},
 			},
 			{Object: fleet.ObjectRef{Version: "v1", Kind: "ConfigMap", Namespace: "shop", Name: "old"}, Action: fleet.Prune},
+			{Object: fleet.ObjectRef{Group: "batch", Version: "v1", Kind: "Job", Namespace: "shop", Name: "migrate"}, Action: fleet.RunHook, Note: "PreSync hook"},
+			{
+				Object: fleet.ObjectRef{Group: "batch", Version: "v1", Kind: "Job", Namespace: "shop", Name: "smoke"}, Action: fleet.RunHook, Note: "PostSync hook",
+				Fields: []fleet.FieldDiff{{Path: "/spec/backoffLimit", From: raw("6"), To: raw("7")}},
+			},
 		},
 	}
 }

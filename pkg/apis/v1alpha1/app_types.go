@@ -363,8 +363,8 @@ type AppSync struct {
 	// +optional
 	Force bool `json:"force,omitempty"`
 
-	// WaveTimeout is how long the objects of a wave may take to become healthy
-	// before the app reads Stalled. It goes on waiting then. Absent: 10m.
+	// WaveTimeout is how long the objects of a wave may take to become healthy, and
+	// a hook to end, before the app reads Stalled. It goes on waiting then. Absent: 10m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be a positive duration like 10m"
 	WaveTimeout *metav1.Duration `json:"waveTimeout,omitempty"`
