@@ -101,6 +101,7 @@ type app struct {
 	pin       *pin                     // what it was last rolled back to
 	unread    bool                     // when it was last looked at, Git was not read yet
 	leaving   map[fleet.ObjectRef]bool // objects whose prune was begun
+	ends      map[string]watch.Sight   // of hooks that were seen to have ended, by uid
 	looked    look
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time
@@ -301,6 +302,7 @@ func (e *Engine) Seen(ev watch.Event) {
 	}
 	if a := e.apps[name]; a != nil {
 		a.look[ref] = true
+		e.noteEnd(a, ev.Ref)
 		e.work.Add(name)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -183,13 +184,44 @@ func (e *Engine) runWave(ctx context.Context, kept *state.App, c change, p hooks
 	return nil, &hookError{*failed}
 }
 
+// noteEnd remembers how a hook had ended when it was seen: its object may be gone
+// before anybody looks, by its ttlSecondsAfterFinished. Called with e.mu held.
+func (e *Engine) noteEnd(a *app, ref fleet.ObjectRef) {
+	if a.kept.Run == nil {
+		return
+	}
+	sight, seen := e.parts.Eyes.See(ref)
+	if !seen || sight.Health != fleet.Healthy && sight.Health != fleet.Degraded {
+		return
+	}
+	for _, ran := range a.kept.Run.Ran {
+		if ran.State == hooks.Unended && ran.Ref.Same(ref) {
+			if a.ends == nil {
+				a.ends = map[string]watch.Sight{}
+			}
+			a.ends[sight.UID] = sight
+		}
+	}
+}
+
+// endOf is how a hook's object was seen last, if that was when it had ended.
+func (e *Engine) endOf(name fleet.AppName, uid string) (watch.Sight, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sight, seen := e.apps[name].ends[uid]
+	return sight, seen
+}
+
 // lookAtHook tells how a hook is, and what it is waited for while it has not
 // ended. fresh: it was made just now, and need not have been seen.
 func (e *Engine) lookAtHook(ctx context.Context, name fleet.AppName, ran hooks.Ran, fresh bool) (hooks.Ran, pause, error) {
 	waits := pause{reason: waitsForHook}
 	say := func(text string) { waits.message = ran.String() + " " + text }
 	sight, seen := e.parts.Eyes.See(ran.Ref)
-	if seen && sight.UID == ran.UID {
+	if !seen || sight.UID != ran.UID {
+		sight, seen = e.endOf(name, ran.UID)
+	}
+	if seen {
 		say(fmt.Sprintf("is %s: %s", sight.Health, sight.Message))
 		switch {
 		case sight.Health == fleet.Degraded:
@@ -211,7 +243,7 @@ func (e *Engine) lookAtHook(ctx context.Context, name fleet.AppName, ran hooks.R
 	live, err := e.parts.Cluster.Get(ctx, ran.Ref)
 	switch {
 	case errors.Is(err, fleet.ErrNotFound):
-		ran.State, ran.Message = hooks.Failed, "it was deleted before it was seen to end (is its ttlSecondsAfterFinished too short?)"
+		ran.State, ran.Message = hooks.Failed, "it was deleted before it was seen to end"
 	case err != nil:
 		return ran, waits, err
 	case string(live.GetUID()) != ran.UID:

@@ -269,6 +269,17 @@ func TestAHookThatVanishesHasFailed(t *testing.T) {
 	}
 }
 
+// A ttlSecondsAfterFinished of 0 takes a Job away in the moment it has ended.
+func TestAHookThatIsGoneAsSoonAsItHasEndedHasEnded(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": ""}, nil)
+	s.cluster.ills("quick")
+	s.push(map[string]string{"root": rootOf("web"), "web": docs(hookOf("quick", "1", preSync), configMaps("1", "plain"))})
+	s.until("web", "waiting", waitsForHook("quick"))
+	s.cluster.becomes(jobRef("quick"), true)
+	s.cluster.edit(jobRef("quick"), "")
+	s.synced("web")
+}
+
 func TestHooksAreApprovedWithTheRest(t *testing.T) {
 	key, line := newKey(t, alice)
 	s := guarded(t, map[string]string{"root": rootOf("web"), "web": docs(hookOf("migrate", "1", preSync), configMaps("1", "web"))}, line, nil)
