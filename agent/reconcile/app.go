@@ -76,8 +76,9 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	switch {
 	case v.known && v.want != nil && v.doubt == nil && e.suspended(name):
 		e.suspend(name)
-	case !v.known, v.held, v.early:
-		// Keep what runs as it was applied.
+	case !v.known, v.held, v.early, !v.read && leavingByHooks(v.kept):
+		// Keep what runs as it was applied; what was being taken off, only a root
+		// that was read can want again.
 	case v.want == nil && v.doubt == nil && !v.read:
 		// What was kept of the root may be older than what was kept of the app:
 		// only a root that was read can say that an app is not wanted any more.

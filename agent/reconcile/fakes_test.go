@@ -176,17 +176,16 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 	if a.Name == app("web") {
 		m.ends = max(m.ends-1, 0)
 	}
-	if ends && !m.lost {
-		return fleet.Conflict("another agent is at work")
+	if ends { // and so do all that follow: the other one has written
+		m.err = fleet.Conflict("another agent is at work")
 	}
-	m.apps[a.Name] = b
-	if ends {
-		return fleet.Conflict("another agent is at work")
+	if !ends || m.lost {
+		m.apps[a.Name] = b
 	}
 	if m.saved != nil {
 		m.saved(a)
 	}
-	return err
+	return errors.Join(err, m.err)
 }
 
 func (m *memory) DeleteApp(_ context.Context, n fleet.AppName) error {

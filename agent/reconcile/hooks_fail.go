@@ -21,12 +21,15 @@ const passing = 2
 // run. What a hook brought about waits for a person, for another digest or for
 // other labels; all else is tried again by itself.
 func (e *Engine) broke(ctx context.Context, kept state.App, c change, done []unit.Object, cause error) error {
+	if errors.Is(cause, errOtherAgent) {
+		return cause
+	}
 	kept.Halfway = true
 	if err := errors.Join(keepApplied(&kept, done), e.save(ctx, kept)); err != nil {
 		return e.failedOr(kept.Name, errors.Join(cause, err))
 	}
 	failed, isHook := errors.AsType[*hookError](cause)
-	if !isHook && (errors.Is(cause, errOtherAgent) || e.work.NumRequeues(kept.Name) < passing) {
+	if !isHook && e.work.NumRequeues(kept.Name) < passing {
 		return e.failedOr(kept.Name, cause)
 	}
 	waits, err := e.failHooks(ctx, &kept, c)

@@ -183,7 +183,7 @@ func (m *memory) knows(name string) bool {
 func (m *memory) endAt(n int, lost bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ends, m.lost = n, lost
+	m.ends, m.lost, m.err = n, lost, nil
 }
 
 // endsOrSyncs waits until the engine has ended, or an app is synced at something new.
