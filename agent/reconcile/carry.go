@@ -228,6 +228,7 @@ func (e *Engine) save(ctx context.Context, k state.App) error {
 // know makes an app's state what everybody sees. Called with e.mu held.
 func (e *Engine) know(k state.App) {
 	a := e.apps[k.Name]
+	a.noted(k.Items)
 	for ref := range onCluster(a.kept) {
 		delete(e.owner, ref)
 	}

@@ -29,6 +29,20 @@ func (e *Engine) unread(v view) bool {
 	return v.want != nil && v.from.Snapshot == nil && v.from.Err == nil
 }
 
+// awaitsNote is awaitsGit for an object that is ours in every field. It waits, too,
+// until it is noted that the object was sent, if that could not be done because the
+// API server was away.
+func (e *Engine) awaitsNote(name fleet.AppName, ref fleet.ObjectRef) bool {
+	e.mu.Lock()
+	a := e.apps[name]
+	_, sent := a.sent[versionless(ref)]
+	if sent {
+		a.look[versionless(ref)] = true // with the next try
+	}
+	e.mu.Unlock()
+	return sent || e.awaitsGit(name, ref)
+}
+
 // awaitsGit has an object looked at again when Git was read, if it was not yet.
 func (e *Engine) awaitsGit(name fleet.AppName, ref fleet.ObjectRef) bool {
 	e.mu.Lock()
@@ -40,6 +54,28 @@ func (e *Engine) awaitsGit(name fleet.AppName, ref fleet.ObjectRef) bool {
 	a.look[versionless(ref)] = true
 	e.work.AddAfter(name, unreadLook)
 	return true
+}
+
+// sending notes which objects are sent, until it is noted that they were.
+func (e *Engine) sending(name fleet.AppName, objects []unit.Object) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a.sent == nil {
+		a.sent = map[fleet.ObjectRef]string{}
+	}
+	for _, o := range objects {
+		a.sent[versionless(o.Ref)] = inventory.HashOf(o)
+	}
+}
+
+// noted takes from what was sent what the inventory has. Called with Engine.mu held.
+func (a *app) noted(items []inventory.Item) {
+	for _, it := range items {
+		if hash, sent := a.sent[versionless(it.Ref)]; sent && hash == it.Hash {
+			delete(a.sent, versionless(it.Ref))
+		}
+	}
 }
 
 // leaving notes that objects are being pruned: should that fail on the way, those
@@ -60,14 +96,17 @@ func (e *Engine) leaves(name fleet.AppName, ref fleet.ObjectRef) bool {
 	return e.apps[name].leaving[versionless(ref)]
 }
 
-// stay takes leaving back, where an app wants objects after all; nil: all of them.
-// Those that are gone are drift from then on. Called with Engine.mu held.
+// stay takes leaving back, where an app wants objects after all; nil: all of them,
+// because what is wanted is what is noted. What is not as noted is drift from then on. Called with Engine.mu held.
 func (a *app) stay(wanted []unit.Object) {
 	if wanted == nil {
 		for ref := range a.leaving {
 			a.look[ref] = true
 		}
-		a.leaving = nil
+		for ref := range a.sent {
+			a.look[ref] = true
+		}
+		a.leaving, a.sent = nil, nil
 	}
 	for _, o := range wanted {
 		if ref := versionless(o.Ref); a.leaving[ref] {

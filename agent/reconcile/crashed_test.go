@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -196,4 +197,42 @@ func (m *memory) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.err = err
+}
+
+func TestWhatWasSentAndCouldNotBeNotedIsNotTakenBack(t *testing.T) {
+	s, before := unnoted(t)
+	s.cluster.seen(watch.Event{Ref: configMap("a")}) // which is not as it was noted
+	s.eventually("tried again", func() bool { return s.cluster.requests() >= before+4 })
+	s.memory.fail(nil)
+	s.until("web", "noted", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("a")), `"2"`)
+	})
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	for _, sent := range s.cluster.history[before:] {
+		if strings.Contains(sent, `"1"`) {
+			t.Errorf("it was put back to %s", sent)
+		}
+	}
+}
+
+func TestWhatWasSentAndCouldNotBeNotedIsTakenBackWhereGitSaysSo(t *testing.T) {
+	s, _ := unnoted(t)
+	s.memory.fail(nil)
+	s.push(map[string]string{"web": configMaps("1", "a", "c")})
+	s.eventually("as it was", func() bool { return strings.Contains(s.cluster.content(configMap("a")), `"1"`) })
+}
+
+// unnoted is a spoke that sent the second content of an object, took another one
+// away, and could note neither. It gives how many objects were sent before.
+func unnoted(t *testing.T) (*spoke, int) {
+	t.Helper()
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
+	s.synced("web")
+	before := s.cluster.requests()
+	s.memory.fail(errors.New("the API server is away"))
+	s.push(map[string]string{"web": configMaps("2", "a", "c")})
+	s.eventually("done", func() bool { return s.cluster.requests() >= before+2 && !s.cluster.there(configMap("b")) })
+	s.cluster.sentAlready(configMap("a"), "", "")
+	return s, before
 }

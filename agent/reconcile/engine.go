@@ -98,10 +98,11 @@ type app struct {
 	pause   *pause
 	// suspended: it was so when it was last looked at.
 	suspended bool
-	pin       *pin                     // what it was last rolled back to
-	unread    bool                     // when it was last looked at, Git was not read yet
-	leaving   map[fleet.ObjectRef]bool // objects whose prune was begun
-	ends      map[string]watch.Sight   // of hooks that were seen to have ended, by uid
+	pin       *pin                       // what it was last rolled back to
+	unread    bool                       // when it was last looked at, Git was not read yet
+	leaving   map[fleet.ObjectRef]bool   // objects whose prune was begun
+	sent      map[fleet.ObjectRef]string // hashes of objects that were sent, which is not noted yet
+	ends      map[string]watch.Sight     // of hooks that were seen to have ended, by uid
 	looked    look
 	// notBefore is when a change that failed is tried again.
 	notBefore time.Time

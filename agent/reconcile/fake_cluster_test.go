@@ -29,6 +29,7 @@ type cluster struct {
 	objects map[fleet.ObjectRef]live
 	uids    int
 	sent    int
+	history []string // what was sent
 	seen    func(watch.Event)
 
 	away      map[string]bool // names of objects that can't be applied just now
@@ -109,6 +110,7 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 	defer c.mu.Unlock()
 	for _, o := range objects {
 		c.sent++
+		c.history = append(c.history, string(o.JSON))
 		if c.onApply != nil {
 			c.onApply(c.sent)
 		}

@@ -100,7 +100,7 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		return e.refingerprint(ctx, name, it) // it may be as it is, or it is an annotation, to confirm
 	}
 	if live != nil && len(found.Fields) == 0 && found.Manager == "" {
-		if e.awaitsGit(name, it.Ref) {
+		if e.awaitsNote(name, it.Ref) {
 			return nil
 		}
 		return e.holdAgain(ctx, name, it, object)

@@ -49,7 +49,8 @@ func (e *Engine) settle(name fleet.AppName, extra int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.pause, a.last, a.extra, a.leaving, a.ends = nil, "", nil, nil, extra, nil, nil
+	a.problem, a.waiting, a.pause, a.last, a.extra, a.ends = nil, "", nil, nil, extra, nil
+	a.stay(nil)
 	maps.DeleteFunc(a.drift, func(ref fleet.ObjectRef, _ fleet.DriftSummary) bool {
 		return !slices.ContainsFunc(a.kept.Items, func(it inventory.Item) bool { return it.Ref.Same(ref) })
 	})
