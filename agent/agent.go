@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/charts"
+	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/keyring"
@@ -53,6 +55,10 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	if err != nil {
 		return err
 	}
+	checks, err := cfg.checks()
+	if err != nil {
+		return err
+	}
 	var times clock
 	api, err := restConfig(cfg.Kubeconfig, &times)
 	if err != nil {
@@ -67,7 +73,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 		Cluster: cfg.Cluster.Name, Namespace: cfg.Namespace, Declared: cfg.Cluster.Labels, Assignable: cfg.Cluster.AssignableLabels,
 		RootPath: cfg.Source.Path, Policy: policy,
 		Guard:  inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
-		HubMay: cfg.Hub.May, AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, ValuesPoll: cfg.Source.PollInterval.Duration,
+		HubMay: cfg.Hub.May, AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, Checks: checks, ValuesPoll: cfg.Source.PollInterval.Duration,
 	}
 	stop, err := a.serveHealth()
 	if err != nil {
@@ -131,7 +137,8 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	}
 	// The watches and the uplink call the engine, which is made after them.
 	var engine *reconcile.Engine
-	eyes, err := watch.New(a.api, k.Fingerprint, func(ev watch.Event) { engine.Seen(ev) }, a.log)
+	judge := func(u *unstructured.Unstructured) health.State { return engine.Judge(u) }
+	eyes, err := watch.New(a.api, k.Fingerprint, judge, func(ev watch.Event) { engine.Seen(ev) }, a.log)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/charts"
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/keyring"
@@ -32,6 +33,9 @@ type Config struct {
 	Prune        PruneConfig        `json:"prune,omitzero"`
 	Render       RenderConfig       `json:"render,omitzero"`
 	Images       images.Config      `json:"images,omitzero"`
+
+	// Health are checks for the objects of all apps; an App's own come before them.
+	Health []health.Check `json:"health,omitempty"`
 
 	// Charts are the places charts may come from; none: any, over TLS.
 	Charts []charts.Entry `json:"charts,omitempty"`
@@ -170,12 +174,24 @@ func (c *Config) Validate() error {
 	if err := c.Decryption.Validate(); err != nil {
 		return err
 	}
+	if _, err := c.checks(); err != nil {
+		return err
+	}
 	if c.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 			return fleet.WithHint(fleet.Invalid("listen: %q is not host:port", c.Listen), `write it like ":8080"`)
 		}
 	}
 	return nil
+}
+
+// checks are those for all apps.
+func (c *Config) checks() (*health.Checks, error) {
+	checks, err := new(health.Compiler).Compile(c.Health)
+	if err != nil {
+		return nil, fmt.Errorf("health%w", err)
+	}
+	return checks, nil
 }
 
 // validateLimits refuses what would silently become a default.

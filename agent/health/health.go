@@ -24,9 +24,9 @@ type State struct {
 // rule knows one kind. It says nothing (ok is false) where kstatus knows better.
 type rule func(o object) (s State, ok bool)
 
-// Of tells an object's health.
-func Of(u *unstructured.Unstructured) State {
-	s := of(object{u})
+// Of tells an object's health. Of several checks of its kind the first counts.
+func Of(u *unstructured.Unstructured, checks ...*Checks) State {
+	s := of(object{u}, checks)
 	s.Message = strings.Join(strings.Fields(s.Message), " ")
 	if s.Health == fleet.Healthy {
 		s.Message = ""
@@ -34,14 +34,19 @@ func Of(u *unstructured.Unstructured) State {
 	return s
 }
 
-func of(o object) State {
+func of(o object, checks []*Checks) State {
 	if o.GetDeletionTimestamp() != nil {
 		return progressing("is being deleted")
 	}
-	if s, ok := o.unobserved(); ok {
+	kind := o.GroupVersionKind().GroupKind()
+	check := checkOf(kind, checks)
+	if s, ok := o.unobserved(); ok && (check == nil || !check.generation) {
 		return s
 	}
-	for _, know := range []rule{rules[o.GroupVersionKind().GroupKind()], suspendedByFlux, crossplane} {
+	if check != nil {
+		return check.state(o)
+	}
+	for _, know := range []rule{rules[kind], suspendedByFlux, crossplane} {
 		if know == nil {
 			continue
 		}

@@ -72,6 +72,10 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		return nil
 	}
 	e.resume(name)
+	if v.retry {
+		e.healAtOnce(name)
+	}
+	unjudged := e.rejudge(ctx, name)
 	var err error
 	switch {
 	case v.known && v.want != nil && v.doubt == nil && e.suspended(name):
@@ -103,7 +107,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		e.acceptMove(name, v.from)
 		e.sourceTrouble(name, v.from)
 	}
-	err = errors.Join(err, e.heal(ctx, name), e.catchUp(ctx, name))
+	err = errors.Join(err, unjudged, e.heal(ctx, name), e.catchUp(ctx, name))
 	e.publish(name)
 	if err == nil {
 		e.lookedAt(v, v.status)
@@ -321,6 +325,9 @@ func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
 	sync := map[string]any{"prune": s.Sync.PruneEnabled(), "selfHeal": s.Sync.SelfHealEnabled()}
 	if s.Sync.Force {
 		sync["force"] = true
+	}
+	if d := s.Sync.HealAfter(); d > 0 {
+		sync["selfHealAfter"] = d.String()
 	}
 	return fleet.Canonical(map[string]any{
 		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace, "sync": sync,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/gate"
+	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/state"
@@ -81,6 +82,8 @@ type Eyes interface {
 	Watch(ctx context.Context, ref fleet.ObjectRef, resource schema.GroupVersionResource)
 	Synced(ctx context.Context, ref fleet.ObjectRef) error
 	See(ref fleet.ObjectRef) (watch.Sight, bool)
+	// LookAgain has an app's objects of a kind judged anew.
+	LookAgain(ctx context.Context, kind fleet.ObjectRef, app fleet.AppName) error
 	Blind(ref fleet.ObjectRef) error
 	// Ask asks once what the pods of a workload, or a pod itself, say of what is
 	// wrong; "": nothing is, or it can't be asked.
@@ -128,6 +131,7 @@ type Config struct {
 	Guard      inventory.Guard
 	MaskKey    []byte           // hides secret values in what leaves the spoke
 	Images     *images.Rewriter // nil: images stay as they are
+	Checks     *health.Checks   // of this cluster's own configuration; an App's come before them
 	// HubMay is what the hub may hold apps here in; nil: roll them back, and suspend
 	// those whose plans need no approval.
 	HubMay    []fleet.HoldKind

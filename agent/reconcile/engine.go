@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/agent/watch"
@@ -36,7 +38,8 @@ type Engine struct {
 
 	mu      sync.Mutex
 	world   world
-	content *rootContent // of the root path, when last it could be read
+	content *rootContent     // of the root path, when last it could be read
+	checks  *health.Compiler // used by the root's worker alone
 	apps    map[fleet.AppName]*app
 	owner   map[fleet.ObjectRef]fleet.AppName // versionless reference -> who owns it
 	late    []fleet.AppName                   // that wait to write something down
@@ -71,7 +74,8 @@ const selfName = "capstan-self"
 // want is an app that is meant to be here.
 type want struct {
 	app    *v1alpha1.App
-	spec   []byte      // canonical: an app's every look begins with comparing it
+	spec   []byte // canonical: an app's every look begins with comparing it
+	checks *health.Checks
 	object unit.Object // the App object itself
 }
 
@@ -88,12 +92,15 @@ type app struct {
 	drift   map[fleet.ObjectRef]fleet.DriftSummary
 	look    map[fleet.ObjectRef]bool // objects a watch saw moving
 	heals   map[fleet.ObjectRef]healing
+	checks  *health.Checks                       // what its objects are judged by
+	rejudge map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
 	status  fleet.AppStatus
 	putOff  int       // how often telling it was put off
 	unsaved time.Time // since when writing it down is put off; zero: it is not
 	misses  int       // how often there was no App to tell it to
 	extra   int       // objects that left the app and are kept, because prune is off
 	retry   bool      // a person asked for another try
+	healNow bool      // and so for no patience with what others changed
 	keys    string    // version of the keys it was last looked at with; "": it has none
 	pause   *pause
 	// suspended: it was so when it was last looked at.
@@ -133,12 +140,13 @@ type outcome struct {
 func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
 	return &Engine{
 		cfg: cfg, parts: parts, log: log,
-		root:  fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
-		work:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](firstRetry, lastRetry)),
-		tell:  workqueue.NewTypedDelayingQueue[fleet.AppName](),
-		fatal: make(chan error, 1),
-		apps:  map[fleet.AppName]*app{},
-		owner: map[fleet.ObjectRef]fleet.AppName{},
+		root:   fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
+		work:   workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](firstRetry, lastRetry)),
+		tell:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
+		fatal:  make(chan error, 1),
+		checks: &health.Compiler{},
+		apps:   map[fleet.AppName]*app{},
+		owner:  map[fleet.ObjectRef]fleet.AppName{},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -35,6 +36,8 @@ type cluster struct {
 	away      map[string]bool // names of objects that can't be applied just now
 	watched   map[string]bool // kinds
 	unwell    map[string]bool // names of objects that do not work yet
+	since     map[string]time.Time
+	again     []string        // kinds and apps that were looked at again
 	held      map[string]bool // names of objects that finalizers hold
 	failed    map[string]bool // names of objects that have failed
 	pods      string          // what the pods of those say
@@ -267,13 +270,20 @@ func (c *cluster) Ask(context.Context, fleet.ObjectRef) string {
 	return c.pods
 }
 
+func (c *cluster) LookAgain(_ context.Context, kind fleet.ObjectRef, app fleet.AppName) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.again = append(c.again, kind.Kind+" of "+app.Name)
+	return nil
+}
+
 func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o, ok := c.objects[key(ref)]
 	s := watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}
 	if c.unwell[ref.Name] {
-		s.Health, s.Message = fleet.Progressing, "starts"
+		s.Health, s.Message, s.Since = fleet.Progressing, "starts", c.since[ref.Name]
 	}
 	if c.failed[ref.Name] {
 		s.Health, s.Message = fleet.Degraded, "BackoffLimitExceeded"
@@ -285,6 +295,9 @@ func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 func (c *cluster) becomes(ref fleet.ObjectRef, well bool) {
 	c.mu.Lock()
 	c.unwell[ref.Name] = !well
+	if !well {
+		c.since[ref.Name] = time.Now()
+	}
 	c.mu.Unlock()
 	c.seen(watch.Event{Ref: ref})
 }

@@ -281,6 +281,7 @@ type spoke struct {
 	engine  *reconcile.Engine
 	cfg     reconcile.Config
 	now     time.Time
+	began   time.Time
 	stop    func() error
 	ask     func()       // the engine to end
 	ended   func() error // waits until the engine ends by itself
@@ -289,8 +290,8 @@ type spoke struct {
 func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config), rings ...reconcile.Keys) *spoke {
 	t.Helper()
 	s := &spoke{
-		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, held: map[string]bool{}, failed: map[string]bool{}},
+		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(), began: time.Now(),
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, since: map[string]time.Time{}, held: map[string]bool{}, failed: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root",
@@ -323,7 +324,7 @@ func (s *spoke) start() {
 	s.sources = newSources(s.repo, s.others)
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
 		Sources: s.sources, Renderer: s.repo, Keys: s.keys, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
-		Record: s.told, Reports: s.told, Now: func() time.Time { return s.now },
+		Record: s.told, Reports: s.told, Now: s.clock,
 	}, slog.New(slog.DiscardHandler))
 	s.cluster.seen = s.engine.Seen
 	ctx, cancel := context.WithCancelCause(s.t.Context())
@@ -336,6 +337,9 @@ func (s *spoke) start() {
 	s.stop = func() error { cancel(nil); return s.ended() }
 	s.ask = func() { cancel(reconcile.ErrAsked) }
 }
+
+// clock goes on from s.now, as time does.
+func (s *spoke) clock() time.Time { return s.now.Add(time.Since(s.began)) }
 
 // push changes files of the repository; an empty text removes one.
 func (s *spoke) push(files map[string]string) {

@@ -76,3 +76,23 @@ func (a *app) fight(now time.Time) *healing {
 	}
 	return first
 }
+
+// tellFight puts into a status that an object of the app is fought over, and
+// returns the earlier of look and the time after which that is over.
+func (e *Engine) tellFight(a *app, s *fleet.AppStatus, look time.Duration) time.Duration {
+	now := e.parts.Now()
+	f := a.fight(now)
+	if f == nil {
+		return look
+	}
+	s.Reason, s.Message, s.Hint = fighting, f.describe(), fightHint
+	return sooner(look, f.last.Add(calm).Sub(now)+time.Second)
+}
+
+// sooner is the smaller of two times to wait; 0 is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}

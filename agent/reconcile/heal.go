@@ -29,6 +29,7 @@ func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 	a.look = map[fleet.ObjectRef]bool{}
 	kept := a.kept
 	e.mu.Unlock()
+	defer e.patientAgain(name)
 
 	var errs []error
 	for _, it := range kept.Items {
@@ -80,7 +81,7 @@ func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.
 }
 
 func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.Item, live *unstructured.Unstructured) error {
-	object, selfHeal, ok, err := e.applied(name, it.Ref)
+	object, heals, ok, err := e.applied(name, it.Ref)
 	if err != nil || !ok {
 		return err
 	}
@@ -105,7 +106,7 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		}
 		return e.holdAgain(ctx, name, it, object)
 	}
-	return e.undo(ctx, name, it, undoing{object: object, live: live, found: found, selfHeal: selfHeal})
+	return e.undo(ctx, name, it, undoing{object: object, live: live, found: found, policy: heals})
 }
 
 // holdAgain has fields ours again whose values are as Git has them: another
@@ -126,10 +127,10 @@ func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory
 
 // undoing is a drift, and what to put back.
 type undoing struct {
-	object   unit.Object
-	live     *unstructured.Unstructured
-	found    fleet.DriftSummary
-	selfHeal bool
+	object unit.Object
+	live   *unstructured.Unstructured
+	found  fleet.DriftSummary
+	policy healPolicy
 }
 
 // undo notes a drift, and puts the object back if that is for us and its time.
@@ -145,9 +146,9 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 	if e.parts.Now().Sub(h.last) > calm {
 		h = healing{}
 	}
-	pause := h.next().Sub(e.parts.Now())
+	pause := max(h.next().Sub(e.parts.Now()), u.policy.stands(found, e.parts.Now()))
 	e.mu.Unlock()
-	if !u.selfHeal {
+	if !u.policy.heal {
 		return nil
 	}
 	if pause > 0 {
@@ -165,9 +166,6 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 	h = h.undone(found, e.parts.Now())
 	a.heals[versionless(it.Ref)] = h
 	e.mu.Unlock()
-	if h.isFight(h.last) {
-		e.work.AddAfter(name, calm+time.Second) // to say that it is over
-	}
 	e.noDrift(name, it.Ref)
 	e.parts.Record.Event(name, false, "Healed", describe(found))
 	it.UID, it.Fingerprint = done.UID, done.Fingerprint
@@ -215,31 +213,26 @@ func (e *Engine) ignoring(name fleet.AppName) []inventory.Rule {
 	return rules
 }
 
-// applied finds an object among those last applied, and whether it is healed.
-func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (unit.Object, bool, bool, error) {
+// applied finds an object among those last applied, and how it is healed.
+func (e *Engine) applied(name fleet.AppName, ref fleet.ObjectRef) (object unit.Object, policy healPolicy, ok bool, err error) {
 	e.mu.Lock()
 	kept := e.apps[name].kept
-	selfHeal := true
-	if w, ok := e.world.wanted[name]; ok {
-		selfHeal = w.app.Spec.Sync.SelfHealEnabled()
-	} else if s := keptSpec(kept); s != nil && name != e.root {
-		selfHeal = s.Sync.SelfHealEnabled()
-	}
-	selfHeal = selfHeal && !e.suspends(name)
+	policy = e.healPolicy(name, kept)
 	e.mu.Unlock()
 	objects, err := kept.Applied()
 	if err != nil {
-		return unit.Object{}, false, false, err
+		return object, policy, false, err
 	}
 	i := slices.IndexFunc(objects, func(o unit.Object) bool { return o.Ref.Same(ref) })
 	if i < 0 {
-		return unit.Object{}, false, false, nil
+		return object, policy, false, nil
 	}
-	object := objects[i]
+	object = objects[i]
 	if object.Asks, err = inventory.AsksOf(object, false); err != nil {
-		return unit.Object{}, false, false, err
+		return object, policy, false, err
 	}
-	return object, selfHeal && !object.Asks.Unhealed, true, nil
+	policy.heal = policy.heal && !object.Asks.Unhealed
+	return object, policy, true, nil
 }
 
 // refingerprint notes what an object of ours looks like now.
@@ -287,6 +280,7 @@ func drifted(applied unit.Object, live *unstructured.Unstructured, now time.Time
 		}
 	}
 	d.Manager = changedBy(live.GetManagedFields(), d.Fields)
+	d.Since = changedAt(live.GetManagedFields(), d.Manager, d.Fields, now)
 	return d
 }
 

@@ -94,6 +94,8 @@ func (e *Engine) asBefore(v view, content *rootContent) error {
 }
 
 func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, error) {
+	checks := e.checks.Next()
+	defer func() { e.checks = checks }()
 	c := &rootContent{
 		path: r.Path, reads: r.Reads, revision: s.Revision(), repoURL: s.RepoURL,
 		apps: map[fleet.AppName]want{}, doubtful: map[fleet.AppName]error{},
@@ -104,6 +106,9 @@ func (e *Engine) readContent(r unit.Rendered, s unit.Snapshot) (*rootContent, er
 			continue
 		}
 		name, w, err := e.readApp(o)
+		if err == nil {
+			w.checks, err = checksOf(checks, w.app.Spec)
+		}
 		if bad := e.misnamed(name); bad != nil {
 			c.misnamed = errors.Join(c.misnamed, fmt.Errorf("%s: %w", r.Path, bad))
 			continue
@@ -223,7 +228,11 @@ func (e *Engine) adoptKept(v view) error {
 		if !isApp(o.Ref) {
 			continue
 		}
-		if name, w, err := e.readApp(o); err == nil && e.misnamed(name) == nil {
+		name, w, err := e.readApp(o)
+		if err == nil {
+			w.checks, err = checksOf(e.checks, w.app.Spec)
+		}
+		if err == nil && e.misnamed(name) == nil {
 			wanted[name] = w
 		}
 	}

@@ -134,10 +134,12 @@ func (e *Engine) Tree(name fleet.AppName) ([]fleet.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	within := e.progressWithinOf(name)
 	out := make([]fleet.Object, 0, len(k.Items))
 	for _, it := range slices.Concat(k.Items, k.Made) {
 		o := fleet.Object{Object: it.Ref, Health: fleet.Progressing}
 		if s, ok := e.parts.Eyes.See(it.Ref); ok {
+			s, _ = overdue(s, within, time.Now())
 			o.Health, o.Message = s.Health, s.Message
 		}
 		out = append(out, o)

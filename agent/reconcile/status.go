@@ -80,7 +80,10 @@ func (e *Engine) publish(name fleet.AppName) {
 	if a == nil {
 		return
 	}
-	now := e.assess(name, a)
+	now, look := e.assess(name, a)
+	if look > 0 {
+		e.work.AddAfter(name, look) // to say that something takes too long
+	}
 	now.Changed = a.status.Changed
 	if reflect.DeepEqual(now, a.status) {
 		return
@@ -91,8 +94,9 @@ func (e *Engine) publish(name fleet.AppName) {
 	e.tell.AddAfter(name, settleTime)
 }
 
-// assess says how an app is, from what is known of it. Called with e.mu held.
-func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
+// assess says how an app is, from what is known of it, and after what time that
+// has to be told anew if nothing moves; 0: never. Called with e.mu held.
+func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Duration) {
 	k := a.kept
 	s := fleet.AppStatus{
 		Cluster: e.cfg.Cluster, Namespace: name.Namespace, App: name.Name, Path: k.Path, Source: a.from,
@@ -100,7 +104,8 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 		Drift: slices.SortedFunc(maps.Values(a.drift), func(x, y fleet.DriftSummary) int { return x.Object.Compare(y.Object) }),
 	}
 	var sick string
-	s.Health, sick = e.health(a)
+	var look time.Duration
+	s.Health, sick, look = e.health(name, a)
 	problem := a.problem
 	if a.source != nil {
 		problem = a.source // what else is wrong may be mended there already
@@ -135,22 +140,22 @@ func (e *Engine) assess(name fleet.AppName, a *app) fleet.AppStatus {
 	case e.begun(k) != "":
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", e.begun(k)
 	case len(a.drift) > 0:
-		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)
-		e.tellFight(a, &s)
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)+e.healPolicy(name, k).untilHealed(s.Drift)
+		look = e.tellFight(a, &s, look)
 	case a.extra > 0:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
 	default:
 		s.Sync, s.Reason, s.Message = fleet.Synced, string(s.Health), sick
-		e.tellFight(a, &s)
+		look = e.tellFight(a, &s, look)
 	}
 	s.Holds = e.holdsOf(name)
 	if e.suspends(name) {
-		return asSuspended(s, e.whySuspended(name))
+		return asSuspended(s, e.whySuspended(name)), look
 	}
 	if p := e.pinOf(name, e.world.wanted[name]); p != nil {
-		return asPinned(s, p)
+		return asPinned(s, p), look
 	}
-	return s
+	return s, look
 }
 
 // begun says that the change which is wanted is not carried out, where nothing
@@ -165,29 +170,26 @@ func (e *Engine) begun(k state.App) string {
 	return ""
 }
 
-// tellFight puts into a status that an object of the app is fought over.
-func (e *Engine) tellFight(a *app, s *fleet.AppStatus) {
-	if f := a.fight(e.parts.Now()); f != nil {
-		s.Reason, s.Message, s.Hint = fighting, f.describe(), fightHint
-	}
-}
-
-// health is the worst of the objects', with the reason of the first that is so.
-func (e *Engine) health(a *app) (fleet.Health, string) {
+// health is the worst of the objects', with the reason of the first that is so,
+// and after what time one of them takes too long.
+func (e *Engine) health(name fleet.AppName, a *app) (worst fleet.Health, why string, look time.Duration) {
+	worst = fleet.Healthy
 	if len(a.kept.Items) == 0 {
 		if a.kept.Digest == fleet.NoDigest {
-			return fleet.Missing, ""
+			worst = fleet.Missing
 		}
-		return fleet.Healthy, ""
+		return worst, "", 0
 	}
-	worst, why := fleet.Healthy, ""
+	within, now := e.progressWithin(name, a), time.Now()
 	for _, it := range a.kept.Items {
 		if isApp(it.Ref) || it.Foreign {
 			continue // each App tells its own; what is not ours is not watched
 		}
 		h, message := fleet.Progressing, "was not seen yet"
-		if sight, ok := e.parts.Eyes.See(it.Ref); ok {
-			h, message = sight.Health, sight.Message
+		if seen, ok := e.parts.Eyes.See(it.Ref); ok {
+			s, left := overdue(seen, within, now)
+			h, message = s.Health, s.Message
+			look = sooner(look, left)
 		} else if d, gone := a.drift[versionless(it.Ref)]; gone && len(d.Fields) == 1 && d.Fields[0] == "" {
 			h, message = fleet.Missing, "was deleted"
 		}
@@ -198,7 +200,7 @@ func (e *Engine) health(a *app) (fleet.Health, string) {
 			worst, why = h, fmt.Sprintf("%s: %s", it.Ref, message)
 		}
 	}
-	return worst, why
+	return worst, why, look
 }
 
 func describeDrift(all []fleet.DriftSummary) string {

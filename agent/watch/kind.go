@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,8 +26,11 @@ type kindWatch struct {
 	kind    fleet.ObjectRef
 	served  dynamic.NamespaceableResourceInterface
 
+	again sync.Mutex // held by LookAgain
+
 	mu     sync.RWMutex
 	seen   map[objectKey]Sight
+	moved  map[objectKey]bool // what the watch told during LookAgain; nil: none is at work
 	err    error
 	once   sync.Once
 	synced chan struct{}
@@ -54,8 +58,8 @@ func (k *kindWatch) Transformer() cache.TransformFunc {
 }
 
 func (k *kindWatch) reduce(u *unstructured.Unstructured) *reduced {
-	state := health.Of(u)
-	return &reduced{
+	state := k.watcher.judge(u)
+	r := &reduced{
 		ObjectMeta: metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName()},
 		Sight: Sight{
 			UID:         string(u.GetUID()),
@@ -65,6 +69,31 @@ func (k *kindWatch) reduce(u *unstructured.Unstructured) *reduced {
 		},
 		pods: health.PodSelector(u),
 	}
+	if state.Health == fleet.Progressing {
+		r.Since = health.Since(u, state)
+	}
+	return r
+}
+
+// put keeps what was seen of an object, and tells whether that is news. The time
+// is the object's own word only where nothing is known from before: from then on
+// it is when the watch saw it become so, or be changed by us. Called with k.mu
+// held.
+func (k *kindWatch) put(into map[objectKey]Sight, key objectKey, r *reduced) bool {
+	was, known := k.seen[key]
+	if now := time.Now(); r.Health == fleet.Progressing {
+		switch {
+		case known && was.Health == r.Health && was.UID == r.Sight.UID && was.Fingerprint == r.Fingerprint:
+			r.Since = was.Since
+		case known || r.Since.IsZero() || r.Since.After(now):
+			r.Since = now
+		}
+	}
+	into[key] = r.Sight
+	if k.moved != nil {
+		k.moved[key] = true
+	}
+	return was != r.Sight
 }
 
 func (k *kindWatch) asReduced(o any) (*reduced, error) {
@@ -85,8 +114,7 @@ func (k *kindWatch) Add(o any) error {
 	}
 	key := objectKey{r.Namespace, r.Name}
 	k.mu.Lock()
-	moved := k.seen[key] != r.Sight
-	k.seen[key] = r.Sight
+	moved := k.put(k.seen, key, r)
 	k.mu.Unlock()
 	k.lookInto(key, r)
 	if moved {
@@ -108,6 +136,9 @@ func (k *kindWatch) Delete(o any) error {
 	key := objectKey{r.Namespace, r.Name}
 	k.mu.Lock()
 	delete(k.seen, key)
+	if k.moved != nil {
+		k.moved[key] = true
+	}
 	k.mu.Unlock()
 	k.lookInto(key, nil)
 	k.tell(key, true)
@@ -116,16 +147,20 @@ func (k *kindWatch) Delete(o any) error {
 
 // Replace takes a whole list: what was seen before and is not in it is gone.
 func (k *kindWatch) Replace(list []any, _ string) error {
-	now := make(map[objectKey]Sight, len(list))
-	for _, o := range list {
+	all := make([]*reduced, len(list))
+	for i, o := range list {
 		r, err := k.asReduced(o)
 		if err != nil {
 			return err
 		}
-		now[objectKey{r.Namespace, r.Name}] = r.Sight
+		all[i] = r
 		k.lookInto(objectKey{r.Namespace, r.Name}, r)
 	}
+	now := make(map[objectKey]Sight, len(list))
 	k.mu.Lock()
+	for _, r := range all {
+		k.put(now, objectKey{r.Namespace, r.Name}, r)
+	}
 	before := k.seen
 	k.seen = now
 	k.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -28,6 +30,9 @@ type Sight struct {
 	Fingerprint string
 	Health      fleet.Health
 	Message     string // why it is not healthy; of a workload what its pods say
+	// Since is when it began to be Progressing, as it is wanted now; zero where it
+	// is not.
+	Since time.Time
 }
 
 // Event says that an object was seen, or is not there any more (or no longer
@@ -41,6 +46,7 @@ type Event struct {
 type Watcher struct {
 	api    dynamic.Interface
 	key    []byte
+	judge  Judge
 	notify func(Event)
 	log    *slog.Logger
 
@@ -50,14 +56,18 @@ type Watcher struct {
 	pods  podWatches
 }
 
+// Judge tells an object's health. It is called for every object that is seen, and
+// must not block for long.
+type Judge func(*unstructured.Unstructured) health.State
+
 // New makes a Watcher. notify is called, one event at a time for each kind,
 // whenever something was seen to move; it must not block for long.
-func New(cfg *rest.Config, fingerprintKey []byte, notify func(Event), log *slog.Logger) (*Watcher, error) {
+func New(cfg *rest.Config, fingerprintKey []byte, judge Judge, notify func(Event), log *slog.Logger) (*Watcher, error) {
 	api, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Watcher{api: api, key: fingerprintKey, notify: notify, log: log, kinds: map[schema.GroupKind]*kindWatch{}, pods: podWatches{open: map[fleet.ObjectRef]*podWatch{}}}, nil
+	return &Watcher{api: api, key: fingerprintKey, judge: judge, notify: notify, log: log, kinds: map[schema.GroupKind]*kindWatch{}, pods: podWatches{open: map[fleet.ObjectRef]*podWatch{}}}, nil
 }
 
 // Watch begins to watch a kind until ctx ends, unless it is watched already.

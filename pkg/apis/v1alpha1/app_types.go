@@ -92,6 +92,11 @@ type AppSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	IgnoreDifferences []IgnoreDifference `json:"ignoreDifferences,omitempty"`
+
+	// Health says how the health of the app's objects is judged, besides what is
+	// known of their kinds.
+	// +optional
+	Health *AppHealth `json:"health,omitempty"`
 }
 
 // AppDependency names an app that comes first.
@@ -343,6 +348,8 @@ type AppKeysRef struct {
 }
 
 // AppSync says what the agent may do by itself.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.selfHealAfter) || !has(self.selfHeal) || self.selfHeal",message="nothing is undone where selfHeal is false: take one of the two away",fieldPath=".selfHealAfter"
 type AppSync struct {
 	// Prune deletes objects that the app no longer describes. Where it is false
 	// they are left running, and the app reads OutOfSync.
@@ -355,6 +362,12 @@ type AppSync struct {
 	// +optional
 	// +default=true
 	SelfHeal *bool `json:"selfHeal,omitempty"`
+
+	// SelfHealAfter lets what others change stand for a while: it is reported at
+	// once, and undone when it was there for so long. Absent: undone at once.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be a positive duration like 5m"
+	SelfHealAfter *metav1.Duration `json:"selfHealAfter,omitempty"`
 
 	// Force deletes an object and creates it anew where the API server refuses a
 	// change of it as immutable. An object says so for itself by the annotation

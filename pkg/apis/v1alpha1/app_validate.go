@@ -97,6 +97,9 @@ func (s *AppSpec) Validate() error {
 	if err := s.Decryption.validate(); err != nil {
 		return err
 	}
+	if err := s.Health.validate(); err != nil {
+		return err
+	}
 	if s.Approval == nil {
 		return nil
 	}
@@ -106,7 +109,7 @@ func (s *AppSpec) Validate() error {
 	return s.Approval.validate()
 }
 
-// validateOrder checks what comes before what.
+// validateOrder checks what comes before what, and when.
 func (s *AppSpec) validateOrder() error {
 	for i, d := range s.DependsOn {
 		if err := fleet.ValidateName("app", d.Name); err != nil {
@@ -121,6 +124,11 @@ func (s *AppSpec) validateOrder() error {
 	}
 	if len(s.DependsOn) > maxDependencies {
 		return fleet.Invalid("spec.dependsOn: has %d apps, more than %d", len(s.DependsOn), maxDependencies)
+	}
+	if t := s.Sync.SelfHealAfter; t != nil && t.Duration <= 0 {
+		return fleet.WithHint(fleet.Invalid("spec.sync.selfHealAfter: %s is not a positive duration", t.Duration), "write it like 5m")
+	} else if t != nil && !s.Sync.SelfHealEnabled() {
+		return fleet.WithHint(fleet.Invalid("spec.sync.selfHealAfter: nothing is undone where selfHeal is false"), "take one of the two away")
 	}
 	if t := s.Sync.WaveTimeout; t != nil && t.Duration <= 0 {
 		return fleet.WithHint(fleet.Invalid("spec.sync.waveTimeout: %s is not a positive duration", t.Duration), "write it like 10m")
@@ -267,6 +275,15 @@ func (a *App) Dependencies() []fleet.AppName {
 		out = append(out, fleet.AppName{Namespace: cmp.Or(d.Namespace, a.Namespace), Name: d.Name})
 	}
 	return out
+}
+
+// HealAfter is how long what others change may stand before it is undone; 0: not
+// at all.
+func (s AppSync) HealAfter() time.Duration {
+	if s.SelfHealAfter == nil {
+		return 0
+	}
+	return s.SelfHealAfter.Duration
 }
 
 // SelfHealEnabled tells whether changes by others are undone.
