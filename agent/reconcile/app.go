@@ -57,8 +57,8 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		v.from = e.latest(name)
 		v.snapshot = v.from.Snapshot
 	}
-	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, time.Now().Before(a.notBefore)
-	v.status, a.retry, a.unread = a.status, false, e.unread(v)
+	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, a.tries.early(time.Now())
+	v.status, a.retry, a.unread, a.tries.asked = a.status, false, e.unread(v), false
 	return v, true
 }
 
@@ -72,9 +72,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		return nil
 	}
 	e.resume(name)
-	if v.retry {
-		e.healAtOnce(name)
-	}
+	e.healAtOnce(v)
 	unjudged := e.rejudge(ctx, name)
 	var err error
 	switch {
@@ -108,11 +106,13 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		e.sourceTrouble(name, v.from)
 	}
 	err = errors.Join(err, unjudged, e.heal(ctx, name), e.catchUp(ctx, name))
-	e.publish(name)
-	if err == nil {
-		e.lookedAt(v, v.status)
+	if err != nil {
+		return err
 	}
-	return err
+	e.succeeded(v)
+	e.publish(name)
+	e.lookedAt(v, v.status)
+	return nil
 }
 
 func arrows(way []fleet.AppName) string {
@@ -206,7 +206,8 @@ func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, 
 		return false, false, err
 	}
 	if v.last.failed {
-		return !v.retry && (v.last.labels == "" || v.last.labels == labelsHash(v.facts.Labels)), false, nil
+		same := v.last.labels == "" || v.last.labels == labelsHash(v.facts.Labels)
+		return !v.retry && same && !v.last.kills.due(time.Now()), false, nil
 	}
 	return false, true, nil
 }
@@ -254,7 +255,8 @@ func (e *Engine) renderFailed(name fleet.AppName, spec string, err error) error 
 	}
 	e.trouble(name, problem{reason: "RenderFailed", message: bad.Error(), hint: bad.Hint, unknown: true})
 	e.mu.Lock()
-	e.apps[name].last = &outcome{spec: spec, reads: bad.Reads, failed: true}
+	a := e.apps[name]
+	a.last = &outcome{spec: spec, reads: bad.Reads, failed: true, kills: killed(a.last, spec, bad, time.Now())}
 	e.mu.Unlock()
 	return nil
 }

@@ -27,8 +27,8 @@ type Engine struct {
 	log   *slog.Logger
 	root  fleet.AppName
 
-	work  workqueue.TypedRateLimitingInterface[fleet.AppName] // apps to look at
-	tell  workqueue.TypedDelayingInterface[fleet.AppName]     // apps whose status moved
+	work  workqueue.TypedDelayingInterface[fleet.AppName] // apps to look at
+	tell  workqueue.TypedDelayingInterface[fleet.AppName] // apps whose status moved
 	fatal chan error
 	over  atomic.Bool // something was fatal
 
@@ -111,8 +111,7 @@ type app struct {
 	sent      map[fleet.ObjectRef]string // hashes of objects that were sent, which is not noted yet
 	ends      map[string]watch.Sight     // of hooks that were seen to have ended, by uid
 	looked    look
-	// notBefore is when a change that failed is tried again.
-	notBefore time.Time
+	tries     tries
 	last      *outcome // of the last render, if it is not what is applied
 }
 
@@ -131,6 +130,7 @@ type outcome struct {
 	reads  unit.ReadSet
 	failed bool   // otherwise it waits at a gate, or
 	labels string // stand for those that a hook failed with; "": it was none
+	kills  kills
 	// stopped is the change that waits between two waves: it goes on without
 	// being rendered again.
 	stopped *change
@@ -141,7 +141,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
 	return &Engine{
 		cfg: cfg, parts: parts, log: log,
 		root:   fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
-		work:   workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[fleet.AppName](firstRetry, lastRetry)),
+		work:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
 		tell:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
 		fatal:  make(chan error, 1),
 		checks: &health.Compiler{},
@@ -245,8 +245,7 @@ func (e *Engine) worker(ctx context.Context) {
 		case err != nil:
 			e.log.Warn("app is not settled", "app", name.String(), "error", err)
 			e.later(name)
-		default:
-			e.rest(name)
+			e.publish(name)
 		}
 		e.work.Done(name)
 		e.next()
@@ -261,41 +260,6 @@ func (e *Engine) giveUp(err error) {
 	default:
 	}
 }
-
-// later has an app tried again after a while that grows with every failure.
-// What a watch sees meanwhile is looked at, but does not bring the next try
-// forward; a new commit, new labels or a person who asks for a sync do.
-func (e *Engine) later(name fleet.AppName) {
-	pause := firstRetry << min(e.work.NumRequeues(name), 16)
-	e.mu.Lock()
-	if a := e.apps[name]; a != nil {
-		a.notBefore = time.Now().Add(min(pause, lastRetry) * 9 / 10)
-	}
-	e.mu.Unlock()
-	e.work.AddRateLimited(name)
-}
-
-// rest follows a look that found nothing wrong. One that came too early for the
-// next try after a failure settled nothing: what was to bring that try may be what
-// came too early.
-func (e *Engine) rest(name fleet.AppName) {
-	e.mu.Lock()
-	var left time.Duration
-	if a := e.apps[name]; a != nil {
-		left = time.Until(a.notBefore)
-	}
-	e.mu.Unlock()
-	if left > 0 {
-		e.work.AddAfter(name, left)
-		return
-	}
-	e.work.Forget(name)
-}
-
-const (
-	firstRetry = time.Second
-	lastRetry  = 2 * time.Minute
-)
 
 // errOtherAgent: the Lease was lost, and somebody else writes.
 var errOtherAgent = errors.New("another agent is at work on this cluster")

@@ -46,6 +46,8 @@ type cluster struct {
 	checked   []string        // names of objects, before others were sent
 	gate      chan struct{}   // nothing but the root's is applied until it is closed
 	onApply   func(total int) // called with how many objects were sent by then
+	onTry     func()          // called before an app's objects are sent
+	sentAt    map[string][]time.Time
 }
 
 type live struct {
@@ -110,6 +112,11 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 		<-c.gate
 	}
 	c.mu.Lock()
+	if on := c.onTry; on != nil {
+		c.mu.Unlock()
+		on()
+		c.mu.Lock()
+	}
 	defer c.mu.Unlock()
 	for _, o := range objects {
 		c.sent++
@@ -117,6 +124,7 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 		if c.onApply != nil {
 			c.onApply(c.sent)
 		}
+		c.sentAt[o.Ref.Name] = append(c.sentAt[o.Ref.Name], time.Now())
 		rerr := refused(o)
 		if c.frozen(o) {
 			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("data.frozen: field is immutable")}

@@ -34,6 +34,7 @@ type repository struct {
 	notice   string
 	renders  []string
 	lost     map[string]error           // why files of a path can't be had
+	ended    map[string]error           // why renders of a path are ended
 	expected []string                   // paths that will be rendered
 	past     map[string]unit.Snapshot   // by commit
 	chosen   map[string]*unit.Directory // by path, at the last render
@@ -78,8 +79,12 @@ func (r *repository) Render(ctx context.Context, q unit.RenderRequest) (unit.Ren
 		r.chosen = map[string]*unit.Directory{}
 	}
 	r.chosen[q.Path] = q.Directory
-	lost := r.lost[q.Path]
+	lost, ended := r.lost[q.Path], r.ended[q.Path]
 	r.mu.Unlock()
+	if ended != nil {
+		whole := map[string]unit.Read{"": {Kind: unit.ReadList, Mode: unit.ModeDir, Hash: q.Snapshot.Root}}
+		return unit.Rendered{}, &unit.RenderError{Message: ended.Error(), Ended: true, Reads: unit.ReadSet{Paths: whole, Renderer: "test"}}
+	}
 	if lost != nil {
 		return unit.Rendered{}, &unit.ReadError{Path: q.Path, Commit: q.Snapshot.Commit, Err: lost}
 	}
@@ -291,7 +296,7 @@ func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Confi
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(), began: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, since: map[string]time.Time{}, held: map[string]bool{}, failed: map[string]bool{}},
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, since: map[string]time.Time{}, sentAt: map[string][]time.Time{}, held: map[string]bool{}, failed: map[string]bool{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root",

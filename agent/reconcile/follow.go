@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/capstan-gitops/capstan/agent/selection"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -169,9 +168,8 @@ func (e *Engine) expect() {
 // now has an app looked at at once, however often it failed. Called with e.mu held.
 func (e *Engine) now(name fleet.AppName) {
 	if a := e.apps[name]; a != nil {
-		a.notBefore = time.Time{}
+		a.tries = tries{asked: true}
 	}
-	e.work.Forget(name)
 	e.work.Add(name)
 }
 

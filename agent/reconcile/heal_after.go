@@ -35,12 +35,15 @@ func (e *Engine) healPolicy(name fleet.AppName, kept state.App) healPolicy {
 	return p
 }
 
-// healAtOnce has what others changed undone with the app's next look, whether it
-// stood for long enough or not.
-func (e *Engine) healAtOnce(name fleet.AppName) {
+// healAtOnce has what others changed undone with this look, whether it stood for
+// long enough or not, where a person asked for another try.
+func (e *Engine) healAtOnce(v view) {
+	if !v.retry {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a := e.apps[name]
+	a := e.apps[v.name]
 	a.healNow = len(a.drift) > 0
 	for ref := range a.drift {
 		a.look[ref] = true

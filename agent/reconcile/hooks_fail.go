@@ -29,7 +29,7 @@ func (e *Engine) broke(ctx context.Context, kept state.App, c change, done []uni
 		return e.failedOr(kept.Name, errors.Join(cause, err))
 	}
 	failed, isHook := errors.AsType[*hookError](cause)
-	if !isHook && e.work.NumRequeues(kept.Name) < passing {
+	if !isHook && e.failures(kept.Name) < passing {
 		return e.failedOr(kept.Name, cause)
 	}
 	waits, err := e.failHooks(ctx, &kept, c)

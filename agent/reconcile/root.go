@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/gate"
 	"github.com/capstan-gitops/capstan/agent/hooks"
@@ -41,9 +42,12 @@ func (e *Engine) reconcileRoot(ctx context.Context) error {
 	}
 	e.acceptMove(e.root, v.from)
 	e.sourceTrouble(e.root, v.from)
-	err = errors.Join(err, e.heal(ctx, e.root))
+	if err = errors.Join(err, e.heal(ctx, e.root)); err != nil {
+		return err
+	}
+	e.succeeded(v)
 	e.publish(e.root)
-	return err
+	return nil
 }
 
 // readRoot brings what is wanted up to date. While the root can't be read, what
@@ -65,7 +69,7 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 			return true, err
 		}
 	}
-	if v.last != nil && v.last.failed && !v.retry {
+	if v.last != nil && v.last.failed && !v.retry && !v.last.kills.due(time.Now()) {
 		if same, err := e.holds(ctx, v, readsLast, v.last.reads); err != nil || same {
 			return false, errors.Join(err, e.asBefore(v, content))
 		}

@@ -81,8 +81,10 @@ func (e *Engine) publish(name fleet.AppName) {
 		return
 	}
 	now, look := e.assess(name, a)
-	if look > 0 {
-		e.work.AddAfter(name, look) // to say that something takes too long
+	var left time.Duration
+	now.Retry, left = a.nextTry(time.Now())
+	if look = sooner(look, left); look > 0 {
+		e.work.AddAfter(name, look) // when something takes too long, or is tried again
 	}
 	now.Changed = a.status.Changed
 	if reflect.DeepEqual(now, a.status) {
@@ -328,6 +330,9 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 		if !f.Reached.IsZero() {
 			out.Source.Reached = new(metav1.NewTime(f.Reached))
 		}
+	}
+	if r := s.Retry; r != nil {
+		out.Retry = &v1alpha1.RetryStatus{Failed: r.Failed, Next: metav1.NewTime(r.Next)}
 	}
 	if p := s.Pending; p != nil {
 		out.Pending = &v1alpha1.PendingStatus{Revision: p.Revision, Digest: p.Digest, Gate: p.Gate, Plan: p.Plan, Since: metav1.NewTime(p.Since)}

@@ -207,7 +207,7 @@ type crash struct{ error }
 
 // condemned is the error of a render whose worker did not live to answer.
 func (p *process) condemned(why error, q unit.RenderRequest, l limits) (unit.Rendered, error) {
-	bad := &unit.RenderError{Reads: wholeTree(q)}
+	bad := &unit.RenderError{Reads: wholeTree(q), Ended: true}
 	const hint = "look for bases that include each other many times, for very large files, or for YAML aliases of aliases"
 	switch {
 	case errors.Is(why, context.Canceled), errors.Is(why, context.DeadlineExceeded):

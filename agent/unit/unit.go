@@ -193,6 +193,9 @@ type RenderError struct {
 	Message string
 	Hint    string
 	Reads   ReadSet // what was read until then: a change to it is worth another try
+	// Ended: the process that rendered was ended, for its time or memory, or ended by
+	// itself. The machine may have been at fault, so that another try may succeed.
+	Ended bool
 }
 
 func (e *RenderError) Error() string { return e.Message }

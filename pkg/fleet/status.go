@@ -25,6 +25,7 @@ type AppStatus struct {
 	// repository; the app "root" has that one. It has no Head and no Message.
 	Source  *SourceStatus `json:"source,omitempty"`
 	Holds   []Hold        `json:"holds,omitempty"` // that people asked for through the hub, one of a kind
+	Retry   *Retry        `json:"retry,omitempty"` // what failed is tried again
 	Changed time.Time     `json:"changed"`         // when this status last differed from the one before
 }
 
@@ -33,6 +34,12 @@ const MaxImages = 20
 
 // Name is the app's name on its cluster.
 func (s AppStatus) Name() AppName { return AppName{Namespace: s.Namespace, Name: s.App} }
+
+// Retry says when what failed is tried again by itself.
+type Retry struct {
+	Failed int       `json:"failed"` // tries in a row
+	Next   time.Time `json:"next"`
+}
 
 // PendingPlan says what waits, and for what.
 type PendingPlan struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -143,6 +144,7 @@ func (s *shell) describeApp(ctx context.Context, h hub, a fleet.AppStatus) {
 		{"Message", appMessage(a)},
 		{"Hint", a.Hint},
 		{"Reason", a.Reason},
+		{"Next try", nextTry(a.Retry)},
 		{"Revision", string(a.Revision)},
 		{"Digest", string(a.Digest)},
 		{"Source", sourceOf(a)},
@@ -178,4 +180,12 @@ func (s *shell) describeApp(ctx context.Context, h hub, a fleet.AppStatus) {
 	}
 	s.printf("Objects:\n")
 	s.printTree(objects)
+}
+
+// nextTry says when what failed is tried again; "" where nothing is.
+func nextTry(r *fleet.Retry) string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s, after %d that failed", r.Next.UTC().Format(time.RFC3339), r.Failed)
 }

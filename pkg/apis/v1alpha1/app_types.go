@@ -376,11 +376,31 @@ type AppSync struct {
 	// +optional
 	Force bool `json:"force,omitempty"`
 
+	// Retry says when what failed is tried again by itself.
+	// +optional
+	Retry *AppRetry `json:"retry,omitempty"`
+
 	// WaveTimeout is how long the objects of a wave may take to become healthy, and
 	// a hook to end, before the app reads Stalled. It goes on waiting then. Absent: 10m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="must be a positive duration like 10m"
 	WaveTimeout *metav1.Duration `json:"waveTimeout,omitempty"`
+}
+
+// AppRetry says when what failed is tried again: after interval, and each time
+// after twice as long, up to maxInterval. A commit, and capstan sync, bring the
+// next try forward.
+type AppRetry struct {
+	// Interval is the time to the first. Absent: 1s.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be a duration of 1s or more"
+	Interval *metav1.Duration `json:"interval,omitempty"`
+
+	// MaxInterval is the longest. One that is shorter than interval counts as that.
+	// Absent: 2m.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be a duration of 1s or more"
+	MaxInterval *metav1.Duration `json:"maxInterval,omitempty"`
 }
 
 // AppStatus is what the agent last found and did. Every word is a fleet word:
@@ -422,6 +442,11 @@ type AppStatus struct {
 	// Pending is the plan that waits at a gate. Absent: nothing waits.
 	// +optional
 	Pending *PendingStatus `json:"pending,omitempty"`
+
+	// Retry says when what failed is tried again by itself. Absent: nothing failed,
+	// or only a commit can mend it.
+	// +optional
+	Retry *RetryStatus `json:"retry,omitempty"`
 
 	// Objects is how many objects the app owns.
 	// +optional
@@ -466,6 +491,18 @@ type SourceStatus struct {
 	// agent started.
 	// +optional
 	Reached *metav1.Time `json:"reached,omitempty"`
+}
+
+// RetryStatus says how often a try failed, and when the next one comes. A commit,
+// and capstan sync, bring it forward.
+type RetryStatus struct {
+	// Failed is how many tries failed in a row.
+	// +required
+	Failed int `json:"failed"`
+
+	// Next is when the next one comes.
+	// +required
+	Next metav1.Time `json:"next"`
 }
 
 // PendingStatus says what waits, and for what.

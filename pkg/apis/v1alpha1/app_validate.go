@@ -125,6 +125,9 @@ func (s *AppSpec) validateOrder() error {
 	if len(s.DependsOn) > maxDependencies {
 		return fleet.Invalid("spec.dependsOn: has %d apps, more than %d", len(s.DependsOn), maxDependencies)
 	}
+	if err := s.Sync.Retry.validate(); err != nil {
+		return err
+	}
 	if t := s.Sync.SelfHealAfter; t != nil && t.Duration <= 0 {
 		return fleet.WithHint(fleet.Invalid("spec.sync.selfHealAfter: %s is not a positive duration", t.Duration), "write it like 5m")
 	} else if t != nil && !s.Sync.SelfHealEnabled() {
