@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,7 +19,6 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -36,8 +34,7 @@ const rootManager = "capstan"
 // status that says the same already is not written again.
 type Recorder struct {
 	apps    dynamic.NamespaceableResourceInterface
-	events  record.EventRecorder
-	sink    record.EventBroadcaster
+	events  *events
 	confirm string // annotation
 	notify  func(fleet.AppName)
 	log     *slog.Logger
@@ -65,12 +62,9 @@ func New(cfg *rest.Config, confirmAnnotation string, notify func(fleet.AppName),
 	if err != nil {
 		return nil, err
 	}
-	sink := record.NewBroadcaster()
-	sink.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: core.Events("")})
 	return &Recorder{
 		apps:    api.Resource(v1alpha1.GroupVersion.WithResource("apps")),
-		events:  sink.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "capstan-agent"}),
-		sink:    sink,
+		events:  newEvents(core.Events(""), log),
 		confirm: confirmAnnotation,
 		notify:  notify,
 		log:     log,
@@ -78,7 +72,7 @@ func New(cfg *rest.Config, confirmAnnotation string, notify func(fleet.AppName),
 	}, nil
 }
 
-// Run watches the Apps until ctx ends.
+// Run watches the Apps, and writes Events, until ctx ends.
 func (r *Recorder) Run(ctx context.Context) {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -88,8 +82,10 @@ func (r *Recorder) Run(ctx context.Context) {
 			return r.apps.Watch(ctx, o)
 		},
 	}
+	var written sync.WaitGroup
+	written.Go(func() { r.events.run(ctx) })
 	cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, r, cache.ReflectorOptions{Name: "apps"}).RunWithContext(ctx)
-	r.sink.Shutdown()
+	written.Wait()
 }
 
 // Status writes an App's status, unless it says the same already.
@@ -153,21 +149,6 @@ func (r *Recorder) Root(ctx context.Context, app fleet.AppName, path string) err
 	_, err = r.apps.Namespace(app.Namespace).Patch(ctx, app.Name, types.ApplyPatchType, body,
 		metav1.PatchOptions{FieldManager: rootManager, Force: &force})
 	return err
-}
-
-// Event notes on an App what was done or went wrong. Repeated events are
-// counted, and a flood is thinned, by client-go's recorder.
-func (r *Recorder) Event(app fleet.AppName, warning bool, reason, message string) {
-	r.mu.Lock()
-	seen := r.known[app]
-	r.mu.Unlock()
-	kind := corev1.EventTypeNormal
-	if warning {
-		kind = corev1.EventTypeWarning
-	}
-	r.events.Event(&corev1.ObjectReference{
-		APIVersion: v1alpha1.GroupVersion.String(), Kind: "App", Namespace: app.Namespace, Name: app.Name, UID: seen.uid,
-	}, kind, reason, message)
 }
 
 // Confirmed is the plan that a person confirmed by annotating the App, or "".
