@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,7 +48,8 @@ type Recorder struct {
 type sight struct {
 	uid        types.UID
 	generation int64
-	status     string // JSON
+	status     string // JSON; of the newest version that is known of, seen or written
+	version    uint64 // that it is of; 0: it does not tell
 	confirmed  string
 }
 
@@ -117,12 +119,36 @@ func (r *Recorder) Status(ctx context.Context, app fleet.AppName, s v1alpha1.App
 		return err
 	}
 	force := true
-	_, err = r.apps.Namespace(app.Namespace).Patch(ctx, app.Name, types.ApplyPatchType, body,
+	written, err := r.apps.Namespace(app.Namespace).Patch(ctx, app.Name, types.ApplyPatchType, body,
 		metav1.PatchOptions{FieldManager: manager, Force: &force}, "status")
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return fleet.NotFound("there is no App %s", app)
 	}
+	if err == nil {
+		r.wrote(app, written)
+	}
 	return err
+}
+
+// wrote notes a status that was written. The watch tells of it later: a status that
+// is told in between, and is as it was before this one, would be taken for written.
+func (r *Recorder) wrote(app fleet.AppName, written *unstructured.Unstructured) {
+	_, now := r.look(written)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if seen, ok := r.known[app]; ok && seen.uid == now.uid && now.version > seen.version {
+		seen.status, seen.version = now.status, now.version
+		r.known[app] = seen
+	}
+}
+
+// newer is what is known after a version was seen, which may be older than what
+// was written since.
+func newer(before, seen sight) sight {
+	if before.uid == seen.uid && before.version > seen.version && seen.version > 0 {
+		seen.status, seen.version = before.status, before.version
+	}
+	return seen
 }
 
 // keepTransition lets a condition's time move only when its status does.
@@ -169,7 +195,7 @@ func (r *Recorder) Add(o any) error {
 	name, now := r.look(u)
 	r.mu.Lock()
 	before, known := r.known[name]
-	r.known[name] = now
+	r.known[name] = newer(before, now)
 	r.mu.Unlock()
 	if !known || before.confirmed != now.confirmed {
 		r.notify(name)
@@ -203,6 +229,9 @@ func (r *Recorder) Replace(list []any, _ string) error {
 		}
 	}
 	r.mu.Lock()
+	for name, s := range now {
+		now[name] = newer(r.known[name], s)
+	}
 	r.known = now
 	r.mu.Unlock()
 	for name := range now {
@@ -216,6 +245,7 @@ func (r *Recorder) Resync() error { return nil }
 
 func (r *Recorder) look(u *unstructured.Unstructured) (fleet.AppName, sight) {
 	s := sight{uid: u.GetUID(), generation: u.GetGeneration(), confirmed: u.GetAnnotations()[r.confirm]}
+	s.version, _ = strconv.ParseUint(u.GetResourceVersion(), 10, 64) // 0 where it is no number
 	if st, ok := u.Object["status"]; ok {
 		var typed v1alpha1.AppStatus
 		if b, err := json.Marshal(st); err == nil && json.Unmarshal(b, &typed) == nil {
