@@ -73,7 +73,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 		Cluster: cfg.Cluster.Name, Namespace: cfg.Namespace, Declared: cfg.Cluster.Labels, Assignable: cfg.Cluster.AssignableLabels,
 		RootPath: cfg.Source.Path, Policy: policy,
 		Guard:  inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
-		HubMay: cfg.Hub.May, AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, Checks: checks, ValuesPoll: cfg.Source.PollInterval.Duration,
+		HubMay: cfg.Hub.May, AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, ApplyAs: cfg.ApplyAs, Checks: checks, ValuesPoll: cfg.Source.PollInterval.Duration,
 	}
 	stop, err := a.serveHealth()
 	if err != nil {
@@ -171,7 +171,7 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	cfg := a.engineConfig
 	cfg.MaskKey, cfg.KeysEvery = k.Mask, a.cfg.Source.PollInterval.Duration
 	engine = reconcile.New(cfg, reconcile.Parts{
-		Sources: sources, Renderer: renderer, Keys: rings, Cluster: cluster, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
+		Sources: sources, Renderer: renderer, Keys: rings, Cluster: clusters{cluster}, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
 	}, a.log)
 	spoke.Engine = engine
 	if err := engine.Load(ctx); err != nil {
@@ -206,6 +206,15 @@ func (a *agent) rings(named keyring.Secrets) (*keyring.Keys, func(), error) {
 	}
 	rings, err := keyring.New(a.cfg.Decryption, a.cfg.Namespace, named, clouds)
 	return rings, clouds.Close, err
+}
+
+// clusters gives the engine who acts for an app.
+type clusters struct{ *apply.Client }
+
+var _ reconcile.Clusters = clusters{}
+
+func (c clusters) As(app fleet.AppName, account string) reconcile.Cluster {
+	return c.Client.As(app, account)
 }
 
 // spoke lets the uplink know the engine that is made after it.

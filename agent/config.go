@@ -16,6 +16,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/keyring"
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	Charts []charts.Entry `json:"charts,omitempty"`
 
 	Decryption keyring.Config `json:"decryption,omitzero"`
+
+	// ApplyAs says as whom apps are applied.
+	ApplyAs reconcile.ApplyAs `json:"applyAs,omitzero"`
 
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
@@ -175,6 +179,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if _, err := c.checks(); err != nil {
+		return err
+	}
+	if err := c.ApplyAs.Validate(); err != nil {
 		return err
 	}
 	if c.Listen != "" {

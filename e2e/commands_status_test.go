@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -12,7 +13,8 @@ import (
 
 // says checks that an app is not Ready, for a reason and with a message, and
 // that people are told so in both places where they look: on the App object in
-// the cluster, and in what capstan get apps prints.
+// the cluster, and in what capstan get apps prints. The app is in capstan-system, or
+// NAME is NAMESPACE/NAME.
 func (p *play) says(args []string) (string, error) {
 	if len(args) != 4 {
 		return "", errUsage
@@ -22,11 +24,15 @@ func (p *play) says(args []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errUsage, err)
 	}
-	out, err := p.app([]string{cluster, name, "reason=" + reason, "message=~" + args[3]})
+	_, bare, both := strings.Cut(name, "/")
+	if !both {
+		bare = name
+	}
+	out, err := p.app([]string{cluster, bare, "reason=" + reason, "message=~" + args[3]})
 	if err != nil {
 		return out, err
 	}
-	table, err := p.stage.Capstan(p.ctx, "get", "apps", name, "--cluster", cluster)
+	table, err := p.stage.Capstan(p.ctx, "get", "apps", bare, "--cluster", cluster)
 	if err != nil {
 		return out, err
 	}
@@ -45,7 +51,11 @@ func (p *play) says(args []string) (string, error) {
 
 // ready is the App's Ready condition.
 func (p *play) ready(cluster, name string) (metav1.Condition, error) {
-	doc, err := p.stage.Kubectl(p.ctx, cluster, "", "-n", "capstan-system", "get", "app", name, "-o", "json")
+	namespace := "capstan-system"
+	if in, bare, both := strings.Cut(name, "/"); both {
+		namespace, name = in, bare
+	}
+	doc, err := p.stage.Kubectl(p.ctx, cluster, "", "-n", namespace, "get", "app", name, "-o", "json")
 	if err != nil {
 		return metav1.Condition{}, err
 	}
@@ -59,4 +69,20 @@ func (p *play) ready(cluster, name string) (metav1.Condition, error) {
 		}
 	}
 	return metav1.Condition{}, fmt.Errorf("app %s on %s has no Ready condition", name, cluster)
+}
+
+// confirm annotates an App with the plan that it waits for.
+func (p *play) confirm(args []string) (string, error) {
+	if len(args) != 2 {
+		return "", errUsage
+	}
+	app := []string{"-n", "capstan-system"}
+	plan, err := p.stage.Kubectl(p.ctx, args[0], "", append(app, "get", "app", args[1], "-o", "jsonpath={.status.pending.plan}")...)
+	if err != nil {
+		return "", err
+	}
+	if plan == "" {
+		return "", fmt.Errorf("nothing waits for %s on %s", args[1], args[0])
+	}
+	return p.stage.Kubectl(p.ctx, args[0], "", append(app, "annotate", "--overwrite", "app", args[1], "capstan.dev/confirm-prune="+plan)...)
 }

@@ -25,12 +25,13 @@ const (
 
 // commands are what scripts can say, beside testscript's own:
 //
-//	cluster NAME [label=K=V]... [assignable=K]... [approval] [decrypts]   start a control plane, in the background
+//	cluster NAME [label=K=V]... [assignable=K]... [approval] [decrypts] [flag=FLAG]...   start a control plane, in the background
 //	join NAME...                          wait for those, and start their agents
 //	capstan ARGS...                       the CLI
 //	kubectl CLUSTER ARGS...               kubectl, as administrator
 //	app CLUSTER NAME [FIELD=VALUE|FIELD=~REGEXP]...   how an app stands, by the hub
 //	says CLUSTER NAME REASON REGEXP       why an app is not Ready: App object and capstan get apps agree
+//	confirm CLUSTER NAME                  confirm the plan that waits for an app of capstan-system, as the cluster's people do
 //	same CLUSTER KIND/NAME...             these objects were not made anew since this was first asked
 //	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge ...   try until it is so
 //	edit FILE OLD NEW                     replace in a file of the fleet repository
@@ -70,6 +71,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"part":    script((*play).part),
 	"git":     script((*play).git),
 	"says":    script((*play).says),
+	"confirm": script((*play).confirm),
 	"same":    script((*play).same),
 	"publish": script((*play).publish),
 	"rewrite": script((*play).rewrite),
@@ -143,6 +145,8 @@ func (p *play) cluster(args []string) (string, error) {
 			cfg.Decrypts = true
 		case "approval":
 			cfg.NeedsApproval = true
+		case "flag":
+			cfg.JoinFlags = append(cfg.JoinFlags, value)
 		default:
 			return "", errUsage
 		}

@@ -8,6 +8,7 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -41,6 +42,42 @@ func Agent(mode Mode) ([]byte, error) {
 	var out bytes.Buffer
 	if err := build(&out, path.Join("agent", string(mode))); err != nil {
 		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// appsRole is the ClusterRole, and its binding, that let the agent do everything.
+const appsRole = "capstan-agent-apps"
+
+// AgentWithoutClusterAdmin is Agent for a cluster on which the agent may do
+// nothing to what apps hold, and see it only: in place of ClusterRole
+// capstan-agent-apps it has capstan-agent-watch. Whom it may act as is not in it.
+func AgentWithoutClusterAdmin(mode Mode) ([]byte, error) {
+	all, err := Agent(mode)
+	if err != nil {
+		return nil, err
+	}
+	var out, watch bytes.Buffer
+	if err := build(&watch, "agent/watch"); err != nil {
+		return nil, err
+	}
+	for doc := range strings.SplitSeq("\n"+string(all), "\n---\n") {
+		var o struct {
+			Kind     string `json:"kind"`
+			Metadata struct {
+				Name string `json:"name"`
+			} `json:"metadata"`
+		}
+		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
+			return nil, fmt.Errorf("embedded manifests: %w", err)
+		}
+		if o.Kind == "" || o.Metadata.Name == appsRole {
+			continue
+		}
+		if o.Kind == "Deployment" || o.Kind == "DaemonSet" {
+			out.Write(watch.Bytes()) // before what is to have it
+		}
+		out.WriteString("---\n" + strings.TrimPrefix(doc, "\n") + "\n")
 	}
 	return out.Bytes(), nil
 }

@@ -89,6 +89,37 @@ func TestAgentIsAWholeInstallInAnOrderThatApplies(t *testing.T) {
 	}
 }
 
+func TestWithoutClusterAdminTheAgentSeesAndDoesNothing(t *testing.T) {
+	stream, err := manifests.AgentWithoutClusterAdmin(manifests.DaemonSet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"CustomResourceDefinition apps.capstan.dev",
+		"Namespace capstan-system",
+		"ServiceAccount capstan-agent",
+		"ClusterRole capstan-agent",
+		"Role capstan-agent",
+		"ClusterRoleBinding capstan-agent",
+		"RoleBinding capstan-agent",
+		"ClusterRole capstan-agent-watch",
+		"ClusterRoleBinding capstan-agent-watch",
+		"DaemonSet capstan-agent",
+	}
+	objects := parse(t, stream)
+	if got := names(objects); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for _, o := range objects {
+		if o.Kind == "ClusterRole" && (strings.Contains(string(o.raw), `"*"`) || strings.Contains(string(o.raw), `"secrets"`)) {
+			t.Errorf("%s is wide: %s", o, o.raw)
+		}
+	}
+	if _, err := manifests.AgentWithoutClusterAdmin("pod"); !errors.Is(err, fleet.ErrInvalid) {
+		t.Errorf("an unknown mode: %v", err)
+	}
+}
+
 // The bases are built by Kustomize, and Agent reads their lists: neither may
 // lack a file, or do more than list.
 func TestKustomizationsListEveryFileAndNothingElse(t *testing.T) {

@@ -11,9 +11,13 @@ import (
 // The agent may do what docs/rbac.md says, no more and no less.
 func TestAgentMayDoWhatIsDocumented(t *testing.T) {
 	granted := map[string][]string{} // role -> rules
-	stream, err := os.ReadFile("agent/base/rbac.yaml")
-	if err != nil {
-		t.Fatal(err)
+	var stream []byte
+	for _, file := range []string{"agent/base/rbac.yaml", "agent/watch/rbac.yaml"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(append(stream, "---\n"...), b...)
 	}
 	for _, o := range parse(t, stream) {
 		var role struct {

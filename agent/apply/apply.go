@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,19 +38,21 @@ import (
 const parallel = 16
 
 // Client applies and prunes.
+//
+// One that New made acts as the agent itself; As makes those that act for others.
 type Client struct {
-	api       dynamic.Interface
-	discovery discovery.DiscoveryInterface
-	mapper    *restmapper.DeferredDiscoveryRESTMapper
-	key       []byte
-
-	kindsMu   sync.Mutex
-	kindsRead time.Time // when they were last forgotten, to be read anew
+	identities *identities
+	actor      actor
+	api        dynamic.Interface
+	failed     error // there is no api
+	discovery  discovery.DiscoveryInterface
+	kinds      *kinds
+	key        []byte
 }
 
 // New makes a Client. fingerprintKey keys the fingerprints it returns.
 func New(cfg *rest.Config, fingerprintKey []byte) (*Client, error) {
-	api, err := dynamic.NewForConfig(cfg)
+	ids, err := newIdentities(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +61,11 @@ func New(cfg *rest.Config, fingerprintKey []byte) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
-		api:       api,
-		discovery: disco,
-		mapper:    restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
-		key:       fingerprintKey,
+		identities: ids,
+		api:        ids.own,
+		discovery:  disco,
+		kinds:      &kinds{mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))},
+		key:        fingerprintKey,
 	}, nil
 }
 
@@ -108,7 +110,7 @@ func (c *Client) applyStage(ctx context.Context, app fleet.AppName, objects []un
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, explainOf(o, err))
+				errs = append(errs, c.explainOf(o, err))
 				return nil
 			}
 			done = append(done, a)
@@ -226,6 +228,9 @@ func (c *Client) resource(ref fleet.ObjectRef) (dynamic.ResourceInterface, error
 	if err != nil {
 		return nil, err
 	}
+	if c.failed != nil {
+		return nil, c.failed
+	}
 	r := c.api.Resource(m.Resource)
 	if ref.Namespace == "" {
 		return r, nil
@@ -240,7 +245,7 @@ func (c *Client) served(ref fleet.ObjectRef) (dynamic.ResourceInterface, error) 
 	if !meta.IsNoMatchError(err) {
 		return r, err
 	}
-	m, err := c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
+	m, err := c.kinds.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
 	if err != nil {
 		return nil, err
 	}
@@ -280,12 +285,12 @@ func isCRD(r fleet.ObjectRef) bool {
 func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (Applied, error) {
 	if live != nil {
 		if err := c.takeOver(ctx, o, live, inventory.IsPerson); err != nil {
-			return Applied{}, explainOf(o, err)
+			return Applied{}, c.explainOf(o, err)
 		}
 	}
 	now, err := c.patch(ctx, app, o, false)
 	if err != nil {
-		return Applied{}, explainOf(o, err)
+		return Applied{}, c.explainOf(o, err)
 	}
 	a := c.appliedAs(o, now, false)
 	if inventory.Added(now.GetManagedFields(), o.Yield) {
@@ -298,11 +303,11 @@ func (c *Client) Heal(ctx context.Context, app fleet.AppName, o unit.Object, liv
 func (c *Client) Get(ctx context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
 	r, err := c.resource(ref)
 	if err != nil {
-		return nil, explain(ref, err)
+		return nil, c.explain(ref, err)
 	}
 	live, err := r.Get(ctx, ref.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, explain(ref, err)
+		return nil, c.explain(ref, err)
 	}
 	return live, nil
 }
@@ -316,5 +321,5 @@ func joinSorted(errs []error) error {
 	slices.SortFunc(errs, func(a, b error) int {
 		return slices.Compare([]byte(a.Error()), []byte(b.Error()))
 	})
-	return errors.Join(errs...)
+	return granting(errs)
 }

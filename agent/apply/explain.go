@@ -33,6 +33,9 @@ func (e *ObjectError) text() string {
 	if !isSecret && !e.Hidden {
 		return e.Err.Error()
 	}
+	if refused, ok := errors.AsType[*RefusedError](e.Err); ok {
+		return refused.Error() // it quotes nothing of the object
+	}
 	var status apierrors.APIStatus
 	if !errors.As(e.Err, &status) {
 		return "it could not be read as a " + e.Ref.Kind
@@ -56,7 +59,10 @@ func (e *ObjectError) text() string {
 }
 
 // explain adds the object and, where there is something to do, a hint.
-func explain(ref fleet.ObjectRef, err error) error {
+func (c *Client) explain(ref fleet.ObjectRef, err error) error {
+	if e, ok := errors.AsType[*ObjectError](err); ok && e.Ref == ref {
+		return err // it is explained
+	}
 	e := &ObjectError{Ref: ref, Err: err}
 	switch {
 	case isMissingNamespace(err, ref):
@@ -66,7 +72,11 @@ func explain(ref fleet.ObjectRef, err error) error {
 	case meta.IsNoMatchError(err):
 		return fleet.WithHint(e, fmt.Sprintf("the cluster does not know %s %s: add its CustomResourceDefinition to the app, or correct the apiVersion", ref.Group, ref.Kind))
 	case apierrors.IsForbidden(err):
-		return fleet.WithHint(e, "the agent's ServiceAccount, or a quota or policy, does not allow it: see docs/rbac.md")
+		if refused := c.actor.refusal(err); refused != nil {
+			e.Err = refused
+			return fleet.WithHint(e, grant([]*RefusedError{refused}))
+		}
+		return fleet.WithHint(e, "whom it is applied as has fewer rights than it would grant, or a quota or policy does not allow it: see docs/rbac.md")
 	case isImmutable(err):
 		return fleet.WithHint(e, fmt.Sprintf("the field can't be changed on an existing object: give the object a new name; or annotate it with %s: \"true\" in Git, and an object that this app applied is deleted and created anew", inventory.ForceAnnotation))
 	case apierrors.IsConflict(err):
@@ -76,8 +86,8 @@ func explain(ref fleet.ObjectRef, err error) error {
 }
 
 // explainOf is explain for an object that was sent.
-func explainOf(o unit.Object, err error) error {
-	explained := explain(o.Ref, err)
+func (c *Client) explainOf(o unit.Object, err error) error {
+	explained := c.explain(o.Ref, err)
 	if e, ok := errors.AsType[*ObjectError](explained); ok {
 		e.Hidden = len(o.Masked) > 0
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/restmapper"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -21,9 +23,9 @@ import (
 // by somebody else's hand.
 func (c *Client) mapping(ref fleet.ObjectRef) (*meta.RESTMapping, error) {
 	kind := schema.GroupKind{Group: ref.Group, Kind: ref.Kind}
-	m, err := c.mapper.RESTMapping(kind, ref.Version)
-	if meta.IsNoMatchError(err) && c.forgetKinds() {
-		m, err = c.mapper.RESTMapping(kind, ref.Version)
+	m, err := c.kinds.mapper.RESTMapping(kind, ref.Version)
+	if meta.IsNoMatchError(err) && c.kinds.forget() {
+		m, err = c.kinds.mapper.RESTMapping(kind, ref.Version)
 	}
 	return m, err
 }
@@ -32,15 +34,23 @@ func (c *Client) mapping(ref fleet.ObjectRef) (*meta.RESTMapping, error) {
 // An app that waits for one is tried again later than that.
 const kindsFor = 500 * time.Millisecond
 
-// forgetKinds has the cluster's kinds read again, unless they were just now.
-func (c *Client) forgetKinds() bool {
-	c.kindsMu.Lock()
-	defer c.kindsMu.Unlock()
-	if time.Since(c.kindsRead) < kindsFor {
+// kinds is what is known of what the API server serves.
+type kinds struct {
+	mapper *restmapper.DeferredDiscoveryRESTMapper
+
+	mu   sync.Mutex
+	read time.Time // when they were last forgotten, to be read anew
+}
+
+// forget has the cluster's kinds read again, unless they were just now.
+func (k *kinds) forget() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Since(k.read) < kindsFor {
 		return false
 	}
-	c.mapper.Reset()
-	c.kindsRead = time.Now()
+	k.mapper.Reset()
+	k.read = time.Now()
 	return true
 }
 
@@ -48,7 +58,7 @@ func (c *Client) forgetKinds() bool {
 func (c *Client) Resource(ref fleet.ObjectRef) (schema.GroupVersionResource, error) {
 	m, err := c.mapping(ref)
 	if err != nil {
-		return schema.GroupVersionResource{}, explain(ref, err)
+		return schema.GroupVersionResource{}, c.explain(ref, err)
 	}
 	return m.Resource, nil
 }
@@ -68,13 +78,13 @@ func (c *Client) Scope(objects []unit.Object, namespace string) ([]unit.Object, 
 		if !ok {
 			m, err := c.mapping(o.Ref)
 			if err != nil {
-				errs = append(errs, explain(o.Ref, err))
+				errs = append(errs, c.explain(o.Ref, err))
 				continue
 			}
 			namespaced = m.Scope.Name() == meta.RESTScopeNameNamespace
 		}
 		if out[i], err = scoped(o, namespaced, namespace); err != nil {
-			errs = append(errs, explain(o.Ref, err))
+			errs = append(errs, c.explain(o.Ref, err))
 		}
 	}
 	return out, joinSorted(errs)
@@ -139,7 +149,7 @@ func (c *Client) established(ctx context.Context, stage []unit.Object) error {
 		}
 		r, err := c.resource(o.Ref)
 		if err != nil {
-			return explain(o.Ref, err)
+			return c.explain(o.Ref, err)
 		}
 		err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, establishTimeout, true, func(ctx context.Context) (bool, error) {
 			live, err := r.Get(ctx, o.Ref.Name, metav1.GetOptions{})
@@ -147,15 +157,15 @@ func (c *Client) established(ctx context.Context, stage []unit.Object) error {
 			return err == nil && isEstablished(live), err
 		})
 		if err != nil {
-			return explain(o.Ref, fmt.Errorf("the API server does not serve it yet: %w", err))
+			return c.explain(o.Ref, fmt.Errorf("the API server does not serve it yet: %w", err))
 		}
 	}
 	if len(crds) > 0 {
-		c.mapper.Reset()
+		c.kinds.mapper.Reset()
 	}
 	for ref, crd := range crds {
 		if err := c.listed(ctx, crd); err != nil {
-			return explain(ref, fmt.Errorf("the API server does not list it yet: %w", err))
+			return c.explain(ref, fmt.Errorf("the API server does not list it yet: %w", err))
 		}
 	}
 	return nil
@@ -174,9 +184,9 @@ func (c *Client) listed(ctx context.Context, crd *unstructured.Unstructured) err
 		}
 		name, _ := v["name"].(string)
 		err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, establishTimeout, true, func(context.Context) (bool, error) {
-			_, err := c.mapper.RESTMapping(schema.GroupKind{Group: group, Kind: kind}, name)
+			_, err := c.kinds.mapper.RESTMapping(schema.GroupKind{Group: group, Kind: kind}, name)
 			if meta.IsNoMatchError(err) {
-				c.mapper.Reset()
+				c.kinds.mapper.Reset()
 				return false, nil
 			}
 			return err == nil, err

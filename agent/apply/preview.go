@@ -39,7 +39,7 @@ func (c *Client) Preview(ctx context.Context, app fleet.AppName, d inventory.Del
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, explainOf(o, err))
+				errs = append(errs, c.explainOf(o, err))
 			} else {
 				changes = append(changes, ch)
 			}
@@ -140,7 +140,7 @@ func (c *Client) Check(ctx context.Context, app fleet.AppName, objects []unit.Ob
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			errs = append(errs, explainOf(o, err))
+			errs = append(errs, c.explainOf(o, err))
 			return nil
 		})
 	}

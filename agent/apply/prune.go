@@ -2,9 +2,7 @@ package apply
 
 import (
 	"context"
-	"sync"
 
-	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,28 +30,10 @@ func (c *Client) Prune(ctx context.Context, app fleet.AppName, items []inventory
 }
 
 func (c *Client) pruneStage(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
-	var (
-		mu   sync.Mutex
-		gone []inventory.Item
-		errs []error
-		g    errgroup.Group
-	)
-	g.SetLimit(parallel)
-	for _, it := range items {
-		g.Go(func() error {
-			err := c.delete(ctx, app, it)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, explain(it.Ref, err))
-			} else {
-				gone = append(gone, it)
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // the errors are in errs
-	return gone, joinSorted(errs)
+	return c.each(items, func(it inventory.Item) (bool, error) {
+		err := c.delete(ctx, app, it)
+		return err == nil, err
+	})
 }
 
 func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Item) error {
@@ -66,18 +46,9 @@ func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Ite
 	}
 	uid := types.UID(it.UID)
 	if uid == "" {
-		// Written down before an apply whose outcome was never recorded.
-		live, err := r.Get(ctx, it.Ref.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil {
+		if uid, err = c.ours(ctx, r, app, it.Ref.Name); err != nil || uid == "" {
 			return err
 		}
-		if !appliedFor(live, app) || inventory.KeepsItself(live.GetAnnotations()) {
-			return nil
-		}
-		uid = live.GetUID()
 	}
 	background := metav1.DeletePropagationBackground
 	err = r.Delete(ctx, it.Ref.Name, metav1.DeleteOptions{

@@ -44,7 +44,7 @@ func (c *Client) Refused(ctx context.Context, app fleet.AppName, objects []unit.
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, explainOf(o, err))
+				errs = append(errs, c.explainOf(o, err))
 			} else if live != nil {
 				out = append(out, inventory.Item{Ref: o.Ref, UID: string(live.GetUID())})
 			}
@@ -92,7 +92,7 @@ func (c *Client) Clear(ctx context.Context, items []inventory.Item) ([]Leaving, 
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, explain(it.Ref, err))
+				errs = append(errs, c.explain(it.Ref, err))
 			} else if live != nil {
 				still = append(still, Leaving{Ref: it.Ref, Finalizers: live.GetFinalizers()})
 			}
@@ -122,8 +122,8 @@ func (c *Client) clear(ctx context.Context, it inventory.Item) (*unstructured.Un
 	if err != nil {
 		return nil, err
 	}
-	uid, foreground := types.UID(it.UID), metav1.DeletePropagationForeground
-	err = r.Delete(ctx, it.Ref.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &foreground})
+	uid, how := types.UID(it.UID), propagation(it.Ref)
+	err = r.Delete(ctx, it.Ref.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &how})
 	if apierrors.IsNotFound(err) || isOtherUID(err) {
 		return nil, nil //nolint:nilnil // it is gone
 	}

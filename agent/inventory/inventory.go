@@ -35,6 +35,8 @@ type Item struct {
 	// Foreign: it was there before and asked to be applied only where it is not.
 	// It is neither changed nor pruned.
 	Foreign bool `json:"foreign,omitempty"`
+	// Ending: it is being deleted, or given up. It is not healed any more.
+	Ending bool `json:"ending,omitempty"`
 }
 
 // HashOf identifies an object's wanted content.
@@ -68,7 +70,7 @@ func Compare(wanted []unit.Object, owned []Item) Delta {
 		it, known := byRef[key]
 		delete(byRef, key)
 		switch {
-		case known && it.UID != "" && (it.Hash == HashOf(o) || o.Asks.IfAbsent):
+		case known && it.UID != "" && !it.Ending && (it.Hash == HashOf(o) || o.Asks.IfAbsent):
 			d.Unchanged = append(d.Unchanged, o)
 		case known:
 			o.Asks.Adopt = it.UID == "" || it.Foreign

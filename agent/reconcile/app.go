@@ -72,6 +72,9 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		return nil
 	}
 	e.resume(name)
+	if err := e.noteDeletion(ctx, &v); err != nil {
+		return err
+	}
 	e.healAtOnce(v)
 	unjudged := e.rejudge(ctx, name)
 	var err error
@@ -84,10 +87,8 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	case v.want == nil && v.doubt == nil && !v.read:
 		// What was kept of the root may be older than what was kept of the app:
 		// only a root that was read can say that an app is not wanted any more.
-	case v.doubt != nil:
-		e.trouble(name, problem{reason: "InvalidSpec", message: v.doubt.Error(), hint: fleet.Hint(v.doubt), unknown: true})
-	case len(v.cycle) > 0:
-		e.trouble(name, problem{reason: "InvalidSpec", message: "it depends on itself: " + arrows(v.cycle), hint: "take one of the spec.dependsOn on this way out", unknown: true})
+	case e.invalid(v) != nil:
+		e.trouble(name, *e.invalid(v))
 	case v.want == nil:
 		e.parts.Sources.Drop(name)
 		removed, rerr := e.remove(ctx, v)
@@ -113,6 +114,22 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	e.publish(name)
 	e.lookedAt(v, v.status)
 	return nil
+}
+
+// invalid says what is wrong with an App itself; nil: nothing.
+func (e *Engine) invalid(v view) *problem {
+	p := problem{reason: "InvalidSpec", unknown: true}
+	switch {
+	case v.doubt != nil:
+		p.message, p.hint = v.doubt.Error(), fleet.Hint(v.doubt)
+	case len(v.cycle) > 0:
+		p.message, p.hint = "it depends on itself: "+arrows(v.cycle), "take one of the spec.dependsOn on this way out"
+	case e.nameless(v):
+		p.message, p.hint = namelessMessage, namelessHint(v.name)
+	default:
+		return nil
+	}
+	return &p
 }
 
 func arrows(way []fleet.AppName) string {
@@ -175,13 +192,14 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if err != nil {
 		return e.applyFailed(v.name, err)
 	}
-	effective, err := effectiveSpec(v.want.app.Spec, rendered.Path)
+	account := e.cfg.ApplyAs.account(v.want.app)
+	effective, err := effectiveSpec(v.want.app.Spec, rendered.Path, account)
 	if err != nil {
 		return err
 	}
 	return e.carry(ctx, v, change{
 		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects, hooks: hooked,
-		revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin,
+		revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin, account: account, deletion: v.want.app.Spec.Deletion(),
 		prune: v.want.app.Spec.Sync.PruneEnabled(), force: v.want.app.Spec.Sync.Force, waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
 }
@@ -190,7 +208,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 // gave is applied or failed; waiting, if it stands at a gate.
 func (e *Engine) remembered(ctx context.Context, v view, spec []byte) (settled, waiting bool, err error) {
 	k := v.kept
-	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) {
+	if k.Digest != fleet.NoDigest && string(k.Spec) == string(spec) && k.Granted == nil && complete(k) && k.Account == e.cfg.ApplyAs.account(v.want.app) {
 		if settled, err = e.holds(ctx, v, readsApplied, k.Reads); err != nil {
 			return false, false, err
 		}
@@ -219,7 +237,7 @@ func complete(k state.App) bool {
 		return false
 	}
 	for _, it := range k.Items {
-		if it.UID == "" {
+		if it.UID == "" || it.Ending {
 			return false
 		}
 	}
@@ -322,8 +340,9 @@ func directoryOf(s v1alpha1.AppSource) *unit.Directory {
 
 // effectiveSpec is the part of an App's spec that decides what runs. Who must
 // approve, and which clusters are meant, do not: they move no digest. Nor does
-// which files of the path are taken: the objects are in the digest.
-func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
+// which files of the path are taken: the objects are in the digest. As whom it is
+// applied does: with other rights the same objects may be another matter.
+func effectiveSpec(s v1alpha1.AppSpec, path, account string) (json.RawMessage, error) {
 	sync := map[string]any{"prune": s.Sync.PruneEnabled(), "selfHeal": s.Sync.SelfHealEnabled()}
 	if s.Sync.Force {
 		sync["force"] = true
@@ -331,7 +350,9 @@ func effectiveSpec(s v1alpha1.AppSpec, path string) (json.RawMessage, error) {
 	if d := s.Sync.HealAfter(); d > 0 {
 		sync["selfHealAfter"] = d.String()
 	}
-	return fleet.Canonical(map[string]any{
-		"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace, "sync": sync,
-	})
+	spec := map[string]any{"source": map[string]any{"path": path}, "targetNamespace": s.TargetNamespace, "sync": sync}
+	if account != "" {
+		spec["serviceAccountName"] = account
+	}
+	return fleet.Canonical(spec)
 }

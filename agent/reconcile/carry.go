@@ -30,7 +30,9 @@ type change struct {
 	objects   []unit.Object
 	revision  fleet.Revision
 	repoURL   string
-	pin       *pin // a person rolled it back to this
+	pin       *pin   // a person rolled it back to this
+	account   string // as whom it is applied; "": the agent itself
+	deletion  v1alpha1.DeletionPolicy
 	prune     bool
 	force     bool
 	demands   []gate.Demand
@@ -84,7 +86,7 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 		return e.sameContent(ctx, kept, c, extra)
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
-		action: c.pin.action(), note: c.pin.differs(c.digest), to: c.digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands,
+		action: c.pin.action(), note: c.pin.differs(c.digest), to: c.digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands, account: c.account,
 		guard: e.guarded(delta, len(c.objects), len(mine)), hooks: c.hooks,
 	})
 	if err != nil {
@@ -102,10 +104,11 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	name := kept.Name
 	if !c.resumed {
 		var err error
-		if c.first, err = e.checkFirst(ctx, kept, delta, len(c.hooks) > 0); err != nil {
+		if c.first, err = e.checkFirst(ctx, kept, c, delta); err != nil {
 			return e.failedOr(name, err)
 		}
 	}
+	kept.Account, kept.Deletion = c.account, c.deletion
 	if begin(&kept, c, len(delta.Apply) > 0) || c.sorted || len(delta.New) > 0 || pass.granted && !c.resumed {
 		kept.Items = inventory.Extend(kept.Items, delta.New)
 		if err := e.save(ctx, kept); err != nil {
@@ -123,15 +126,13 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 		return e.stop(ctx, kept, c, done, *waits)
 	}
 	if err == nil {
-		err = e.endFailHooks(ctx, &kept, c)
+		waits, err = e.clearUp(ctx, &kept, c, delta)
 	}
-	if err == nil && len(delta.Prune) > 0 {
-		var gone []inventory.Item
-		e.leaving(name, delta.Prune)
-		gone, err = e.parts.Cluster.Prune(ctx, name, delta.Prune)
-		kept.Items, kept.Made = itemsWithout(kept.Items, gone), itemsWithout(kept.Made, gone)
+	if err == nil && waits != nil {
+		return e.stop(ctx, kept, c, done, *waits)
 	}
 	if err != nil {
+		kept.Items = withoutRefused(kept.Items, delta.New, err)
 		return e.broke(ctx, kept, c, done, err)
 	}
 	kept.Halfway = false
@@ -166,9 +167,9 @@ func (e *Engine) carriedOut(ctx context.Context, kept state.App, c change, delta
 // sameContent: the render gave what is applied. Only what it was rendered from
 // is new, and with it the revision.
 func (e *Engine) sameContent(ctx context.Context, kept state.App, c change, extra int) error {
-	known := !c.sorted && !abandoned(kept) && kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway
+	known := !c.sorted && !abandoned(kept) && kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway && kept.Account == c.account
 	if !known {
-		kept.Halfway = false
+		kept.Halfway, kept.Account = false, c.account
 		if abandoned(kept) {
 			kept.Run = nil
 		}

@@ -15,14 +15,21 @@ import (
 // first of them is sent, so that an invalid one does not leave what runs half
 // changed. The object it returns was not checked: it is to be sent alone, before
 // the others, and is taken or refused whole. On a cluster where nothing of the app
-// runs yet there is nothing to half-change.
-func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Delta, hooked bool) (*unit.Object, error) {
+// runs yet there is nothing to half-change. If it is to be applied as somebody else
+// than before, that one's right to all of it is checked.
+func (e *Engine) checkFirst(ctx context.Context, kept state.App, c change, d inventory.Delta) (*unit.Object, error) {
+	as := e.parts.Cluster.As(kept.Name, c.account)
 	all := without(d.Apply, d.Recreate)
-	if kept.Digest == fleet.NoDigest || len(all) == 0 {
+	switch {
+	case kept.Digest == fleet.NoDigest:
+		return nil, nil //nolint:nilnil // there is nothing to check
+	case kept.Account != c.account:
+		return nil, as.Check(ctx, kept.Name, slices.Concat(all, d.Unchanged))
+	case len(all) == 0:
 		return nil, nil //nolint:nilnil // there is nothing to check
 	}
 	var first *unit.Object
-	if !hooked && len(d.Recreate) == 0 { // otherwise something happens before it
+	if len(c.hooks) == 0 && len(d.Recreate) == 0 { // otherwise something happens before it
 		var err error
 		if first, err = goesFirst(all, d.New); err != nil {
 			return nil, err
@@ -35,7 +42,7 @@ func (e *Engine) checkFirst(ctx context.Context, kept state.App, d inventory.Del
 	if len(rest) == 0 {
 		return nil, nil //nolint:nilnil // nothing comes after it
 	}
-	return first, e.parts.Cluster.Check(ctx, kept.Name, rest)
+	return first, as.Check(ctx, kept.Name, rest)
 }
 
 // goesFirst finds, in the first wave, an object that is there already: one that is
@@ -59,7 +66,7 @@ func (e *Engine) alone(ctx context.Context, kept *state.App, c change, send []un
 	if c.first == nil || !slices.ContainsFunc(send, func(o unit.Object) bool { return o.Ref.Same(c.first.Ref) }) {
 		return nil, send, nil
 	}
-	applied, err := e.parts.Cluster.Apply(ctx, kept.Name, []unit.Object{*c.first})
+	applied, err := e.acting(*kept).Apply(ctx, kept.Name, []unit.Object{*c.first})
 	kept.Items = confirm(kept.Items, applied)
 	for _, a := range applied {
 		done = append(done, a.Object)

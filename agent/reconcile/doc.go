@@ -62,19 +62,29 @@ type Keys interface {
 	Ring(ctx context.Context, app fleet.AppName, own bool, secret string) (unit.KeyRing, error)
 }
 
-// Cluster sends objects to the API server.
-type Cluster interface {
+// Clusters knows what kinds the API server has, and gives out who sends to it.
+type Clusters interface {
+	// As acts as a ServiceAccount of the app's own namespace, or as the agent
+	// itself where account is "". Every request for an app goes that way: an agent
+	// that forgot to ask would lend an app its own rights.
+	As(app fleet.AppName, account string) Cluster
 	Scope(objects []unit.Object, namespace string) ([]unit.Object, error)
 	Resource(ref fleet.ObjectRef) (schema.GroupVersionResource, error)
+	Fingerprint(live *unstructured.Unstructured) string
+}
+
+// Cluster sends objects to the API server, and reads those that it is to change.
+type Cluster interface {
 	Check(ctx context.Context, app fleet.AppName, objects []unit.Object) error
 	Apply(ctx context.Context, app fleet.AppName, objects []unit.Object) ([]apply.Applied, error)
 	Preview(ctx context.Context, app fleet.AppName, d inventory.Delta, maskKey []byte) ([]fleet.Change, error)
 	Refused(ctx context.Context, app fleet.AppName, objects []unit.Object, owned []inventory.Item) ([]inventory.Item, error)
 	Clear(ctx context.Context, items []inventory.Item) ([]apply.Leaving, error)
 	Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error)
+	Remove(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error)
+	Release(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error)
 	Get(ctx context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error)
 	Heal(ctx context.Context, app fleet.AppName, o unit.Object, live *unstructured.Unstructured) (apply.Applied, error)
-	Fingerprint(live *unstructured.Unstructured) string
 }
 
 // Eyes watch what was applied.
@@ -132,6 +142,7 @@ type Config struct {
 	MaskKey    []byte           // hides secret values in what leaves the spoke
 	Images     *images.Rewriter // nil: images stay as they are
 	Checks     *health.Checks   // of this cluster's own configuration; an App's come before them
+	ApplyAs    ApplyAs
 	// HubMay is what the hub may hold apps here in; nil: roll them back, and suspend
 	// those whose plans need no approval.
 	HubMay    []fleet.HoldKind
@@ -148,7 +159,7 @@ type Parts struct {
 	Sources  Sources
 	Renderer Renderer
 	Keys     Keys // nil: nothing is decrypted
-	Cluster  Cluster
+	Cluster  Clusters
 	Eyes     Eyes
 	Memory   Memory
 	Record   Record

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/health"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
@@ -94,6 +95,7 @@ type app struct {
 	heals   map[fleet.ObjectRef]healing
 	checks  *health.Checks                       // what its objects are judged by
 	rejudge map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
+	going   map[fleet.ObjectRef]apply.Leaving    // what was deleted and is not gone
 	status  fleet.AppStatus
 	putOff  int       // how often telling it was put off
 	unsaved time.Time // since when writing it down is put off; zero: it is not

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -48,6 +49,10 @@ type cluster struct {
 	onApply   func(total int) // called with how many objects were sent by then
 	onTry     func()          // called before an app's objects are sent
 	sentAt    map[string][]time.Time
+	onSend    func(fleet.ObjectRef)
+	blind     map[string]bool   // kinds that may not be watched
+	acted     map[string]string // "apply ConfigMap web": who did it last
+	powerless map[string]string // account: kind that it may not touch
 }
 
 type live struct {
@@ -235,6 +240,50 @@ func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.It
 	return gone, err
 }
 
+func (c *cluster) Remove(_ context.Context, app fleet.AppName, items []inventory.Item) (gone []inventory.Item, still []apply.Leaving, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, it := range items {
+		now, ok := c.objects[key(it.Ref)]
+		switch {
+		case c.away[it.Ref.Name]:
+			err = errors.Join(err, &apply.ObjectError{Ref: it.Ref, Err: errors.New("the API server is busy")})
+			continue
+		case ok && now.uid == it.UID && c.held[it.Ref.Name]:
+			now.ending = true
+			c.objects[key(it.Ref)] = now
+			still = append(still, apply.Leaving{Ref: it.Ref, Finalizers: []string{"example.com/hold"}})
+			continue
+		case ok && (now.uid == it.UID || it.UID == "" && now.app == app):
+			delete(c.objects, key(it.Ref))
+		}
+		gone = append(gone, it)
+	}
+	return gone, still, err
+}
+
+func (c *cluster) Release(_ context.Context, _ fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, it := range items {
+		if now, ok := c.objects[key(it.Ref)]; ok && now.uid == it.UID {
+			now.app = fleet.AppName{}
+			c.objects[key(it.Ref)] = now
+		}
+	}
+	return items, nil
+}
+
+// holder is the app that an object says it is of.
+func (c *cluster) holder(ref fleet.ObjectRef) fleet.AppName {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.objects[key(ref)].app
+}
+
+// touch has an object looked at.
+func (c *cluster) touch(ref fleet.ObjectRef) { c.seen(watch.Event{Ref: ref}) }
+
 func (c *cluster) Get(_ context.Context, ref fleet.ObjectRef) (*unstructured.Unstructured, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -269,8 +318,15 @@ func (c *cluster) Watch(_ context.Context, ref fleet.ObjectRef, _ schema.GroupVe
 	defer c.mu.Unlock()
 	c.watched[ref.Kind] = true
 }
-func (c *cluster) Synced(context.Context, fleet.ObjectRef) error { return nil }
-func (c *cluster) Blind(fleet.ObjectRef) error                   { return nil }
+func (c *cluster) Synced(_ context.Context, ref fleet.ObjectRef) error { return c.Blind(ref) }
+func (c *cluster) Blind(ref fleet.ObjectRef) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.blind[ref.Kind] {
+		return nil
+	}
+	return fleet.WithHint(apierrors.NewForbidden(schema.GroupResource{Resource: strings.ToLower(ref.Kind) + "s"}, "", errors.New("it may not")), "let it")
+}
 
 func (c *cluster) Ask(context.Context, fleet.ObjectRef) string {
 	c.mu.Lock()
@@ -289,6 +345,7 @@ func (c *cluster) See(ref fleet.ObjectRef) (watch.Sight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o, ok := c.objects[key(ref)]
+	ok = ok && !c.blind[ref.Kind]
 	s := watch.Sight{UID: o.uid, Fingerprint: o.content, Health: fleet.Healthy}
 	if c.unwell[ref.Name] {
 		s.Health, s.Message, s.Since = fleet.Progressing, "starts", c.since[ref.Name]

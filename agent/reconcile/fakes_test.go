@@ -281,22 +281,25 @@ type spoke struct {
 	cluster *cluster
 	others  map[string]*repository // by URL
 	memory  *memory
-	told    *told
-	keys    reconcile.Keys
-	engine  *reconcile.Engine
-	cfg     reconcile.Config
-	now     time.Time
-	began   time.Time
-	stop    func() error
-	ask     func()       // the engine to end
-	ended   func() error // waits until the engine ends by itself
+	// patience is added to how long a status is waited for.
+	patience time.Duration
+	store    func() reconcile.Memory // instead of memory, opened anew at each start; nil: none
+	told     *told
+	keys     reconcile.Keys
+	engine   *reconcile.Engine
+	cfg      reconcile.Config
+	now      time.Time
+	began    time.Time
+	stop     func() error
+	ask      func()       // the engine to end
+	ended    func() error // waits until the engine ends by itself
 }
 
 func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config), rings ...reconcile.Keys) *spoke {
 	t.Helper()
 	s := &spoke{
 		t: t, repo: &repository{files: files}, others: map[string]*repository{}, now: time.Now(), began: time.Now(),
-		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, since: map[string]time.Time{}, sentAt: map[string][]time.Time{}, held: map[string]bool{}, failed: map[string]bool{}},
+		cluster: &cluster{objects: map[fleet.ObjectRef]live{}, away: map[string]bool{}, watched: map[string]bool{}, unwell: map[string]bool{}, since: map[string]time.Time{}, sentAt: map[string][]time.Time{}, held: map[string]bool{}, failed: map[string]bool{}, blind: map[string]bool{}, acted: map[string]string{}, powerless: map[string]string{}},
 		memory:  &memory{apps: map[fleet.AppName][]byte{}, docs: map[string][]byte{}},
 		cfg: reconcile.Config{
 			Cluster: "edge", UID: "uid-of-edge", Namespace: "capstan-system", RootPath: "root",
@@ -327,8 +330,12 @@ func (s *spoke) start() {
 		absent: map[fleet.AppName]bool{app("absent"): true}, misses: map[fleet.AppName]int{},
 	}
 	s.sources = newSources(s.repo, s.others)
+	var keeps reconcile.Memory = s.memory
+	if s.store != nil {
+		keeps = s.store()
+	}
 	s.engine = reconcile.New(s.cfg, reconcile.Parts{
-		Sources: s.sources, Renderer: s.repo, Keys: s.keys, Cluster: s.cluster, Eyes: s.cluster, Memory: s.memory,
+		Sources: s.sources, Renderer: s.repo, Keys: s.keys, Cluster: s.cluster, Eyes: s.cluster, Memory: keeps,
 		Record: s.told, Reports: s.told, Now: s.clock,
 	}, slog.New(slog.DiscardHandler))
 	s.cluster.seen = s.engine.Seen
@@ -364,7 +371,7 @@ func app(name string) fleet.AppName { return fleet.AppName{Namespace: "capstan-s
 // until waits for an app's status to be as described.
 func (s *spoke) until(name, what string, ok func(fleet.AppStatus) bool) fleet.AppStatus {
 	s.t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(10*time.Second + s.patience)
 	for {
 		s.told.mu.Lock()
 		status := s.told.apps[app(name)]

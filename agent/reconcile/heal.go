@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -33,7 +34,7 @@ func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 
 	var errs []error
 	for _, it := range kept.Items {
-		if !look[versionless(it.Ref)] || it.UID == "" || e.leaves(name, it.Ref) {
+		if !look[versionless(it.Ref)] || it.UID == "" || it.Ending || e.leaves(name, it.Ref) {
 			continue
 		}
 		if err := e.healItem(ctx, name, it); err != nil {
@@ -59,7 +60,7 @@ func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.
 	e.parts.Eyes.Watch(ctx, it.Ref, resource)
 	wait, cancel := context.WithTimeout(ctx, eyeTimeout)
 	defer cancel()
-	if err := e.parts.Eyes.Synced(wait, it.Ref); err != nil {
+	if err := e.parts.Eyes.Synced(wait, it.Ref); err != nil && !apierrors.IsForbidden(err) { // what may not be watched is looked at itself
 		return fmt.Errorf("%s can't be watched: %w", it.Ref.Kind, errors.Join(e.parts.Eyes.Blind(it.Ref), err))
 	}
 	if s, ok := e.parts.Eyes.See(it.Ref); ok && s.UID == it.UID && s.Fingerprint == it.Fingerprint {
@@ -69,7 +70,7 @@ func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.
 	if it.Foreign {
 		return nil
 	}
-	live, err := e.parts.Cluster.Get(ctx, it.Ref)
+	live, err := e.actingOn(name, it.Ref).Get(ctx, it.Ref)
 	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 		return err
 	}
@@ -117,7 +118,7 @@ func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory
 		e.noDrift(name, it.Ref)
 		return nil // whose it is, is settled when the app goes on
 	}
-	done, err := e.parts.Cluster.Heal(ctx, name, object, nil)
+	done, err := e.actingOn(name, it.Ref).Heal(ctx, name, object, nil)
 	if err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 		e.work.AddAfter(name, pause)
 		return nil
 	}
-	done, err := e.parts.Cluster.Heal(ctx, name, u.object, u.live)
+	done, err := e.actingOn(name, it.Ref).Heal(ctx, name, u.object, u.live)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (e *Engine) helmOf(ctx context.Context, app *v1alpha1.App) (*unit.Helm, err
 		h.Chart = &unit.Chart{Repository: c.Repository, Name: c.Name, Version: c.Version, Digest: c.Digest}
 	}
 	for i, from := range s.ValuesFrom {
-		doc, found, err := e.valuesFrom(ctx, app.Namespace, from)
+		doc, found, err := e.valuesFrom(ctx, app, from)
 		if err != nil {
 			return nil, fmt.Errorf("spec.source.helm.valuesFrom[%d]: %w", i, err)
 		}
@@ -64,12 +64,13 @@ func runsHelmHooks(h *v1alpha1.AppHelm) bool {
 
 // valuesFrom reads one ConfigMap's or Secret's values. The agent's own Secrets
 // are out of reach: whoever writes to Git could otherwise have them shown.
-func (e *Engine) valuesFrom(ctx context.Context, namespace string, r v1alpha1.AppValuesReference) (unit.ValuesDocument, bool, error) {
+func (e *Engine) valuesFrom(ctx context.Context, app *v1alpha1.App, r v1alpha1.AppValuesReference) (unit.ValuesDocument, bool, error) {
+	namespace := app.Namespace
 	ref := fleet.ObjectRef{Version: "v1", Kind: r.Kind, Namespace: namespace, Name: r.Name}
 	if err := e.notOwn(ref); err != nil {
 		return unit.ValuesDocument{}, false, err
 	}
-	live, err := e.parts.Cluster.Get(ctx, ref)
+	live, err := e.reading(app).Get(ctx, ref)
 	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 		return unit.ValuesDocument{}, false, err
 	}
@@ -112,7 +113,7 @@ func (e *Engine) chartAccess(ctx context.Context, app *v1alpha1.App) (unit.Chart
 	if err := e.notOwn(ref); err != nil {
 		return unit.ChartAccess{}, err
 	}
-	live, err := e.parts.Cluster.Get(ctx, ref)
+	live, err := e.reading(app).Get(ctx, ref)
 	if errors.Is(err, fleet.ErrNotFound) {
 		err = fleet.WithHint(fleet.NotFound("%s is not there", ref), fmt.Sprintf("make it with: kubectl -n %s create secret generic %s --from-literal=username=... --from-literal=password=...", ref.Namespace, ref.Name))
 	}

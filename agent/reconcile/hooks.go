@@ -155,7 +155,7 @@ func (e *Engine) runWave(ctx context.Context, kept *state.App, c change, p hooks
 	for _, h := range wave {
 		ran, _ := kept.Run.Of(h.Object.Ref, p)
 		if ran.State == hooks.Unended && ran.UID != "" {
-			now, why, err := e.lookAtHook(ctx, kept.Name, ran, slices.ContainsFunc(fresh, h.Object.Ref.Same))
+			now, why, err := e.lookAtHook(ctx, *kept, ran, slices.ContainsFunc(fresh, h.Object.Ref.Same))
 			if err != nil {
 				return nil, err
 			}
@@ -214,12 +214,12 @@ func (e *Engine) endOf(name fleet.AppName, uid string) (watch.Sight, bool) {
 
 // lookAtHook tells how a hook is, and what it is waited for while it has not
 // ended. fresh: it was made just now, and need not have been seen.
-func (e *Engine) lookAtHook(ctx context.Context, name fleet.AppName, ran hooks.Ran, fresh bool) (hooks.Ran, pause, error) {
+func (e *Engine) lookAtHook(ctx context.Context, kept state.App, ran hooks.Ran, fresh bool) (hooks.Ran, pause, error) {
 	waits := pause{reason: waitsForHook}
 	say := func(text string) { waits.message = ran.String() + " " + text }
 	sight, seen := e.parts.Eyes.See(ran.Ref)
 	if !seen || sight.UID != ran.UID {
-		sight, seen = e.endOf(name, ran.UID)
+		sight, seen = e.endOf(kept.Name, ran.UID)
 	}
 	if seen {
 		say(fmt.Sprintf("is %s: %s", sight.Health, sight.Message))
@@ -228,7 +228,7 @@ func (e *Engine) lookAtHook(ctx context.Context, name fleet.AppName, ran hooks.R
 			ran.State, ran.Message = hooks.Failed, e.whyFailed(ctx, ran.Ref, sight.Message)
 		case sight.Health == fleet.Healthy, sight.Health == fleet.Suspended && !hooks.EndsByItself(ran.Ref):
 			ran.State = hooks.Succeeded
-			e.parts.Record.Event(name, false, "HookSucceeded", ran.String())
+			e.parts.Record.Event(kept.Name, false, "HookSucceeded", ran.String())
 		}
 		return ran, waits, nil
 	}
@@ -240,7 +240,7 @@ func (e *Engine) lookAtHook(ctx context.Context, name fleet.AppName, ran hooks.R
 	if fresh {
 		return ran, waits, nil
 	}
-	live, err := e.parts.Cluster.Get(ctx, ran.Ref)
+	live, err := e.acting(kept).Get(ctx, ran.Ref)
 	switch {
 	case errors.Is(err, fleet.ErrNotFound):
 		ran.State, ran.Message = hooks.Failed, "it was deleted before it was seen to end"

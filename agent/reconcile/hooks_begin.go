@@ -37,7 +37,7 @@ func (e *Engine) beginHooks(ctx context.Context, kept *state.App, c change, p ho
 		return nil, nil, err
 	}
 	if len(away) > 0 {
-		still, err := e.parts.Cluster.Clear(ctx, away)
+		still, err := e.acting(*kept).Clear(ctx, away)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -80,7 +80,7 @@ func (e *Engine) inPlaceOf(ctx context.Context, kept state.App, p hooks.Phase, t
 	var errs []error
 	for _, h := range todo {
 		ref := h.Object.Ref
-		live, err := e.parts.Cluster.Get(ctx, ref)
+		live, err := e.acting(kept).Get(ctx, ref)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) && !isUnknownKind(err) {
 			return nil, nil, nil, err
 		}
@@ -124,7 +124,7 @@ func (e *Engine) makeHooks(ctx context.Context, kept *state.App, p hooks.Phase, 
 		if len(some) == 0 {
 			continue
 		}
-		applied, err := e.parts.Cluster.Apply(ctx, kept.Name, some)
+		applied, err := e.acting(*kept).Apply(ctx, kept.Name, some)
 		for _, a := range applied {
 			made(kept, p, inventory.Item{Ref: a.Object.Ref, UID: a.UID})
 			e.parts.Record.Event(kept.Name, false, "HookStarted", hooks.Ran{Ref: a.Object.Ref, Phase: p}.String())
@@ -163,7 +163,7 @@ func (e *Engine) tidy(ctx context.Context, kept *state.App, c change, p hooks.Ph
 	if len(leaving) == 0 {
 		return nil
 	}
-	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, leaving)
+	gone, err := e.acting(*kept).Prune(ctx, kept.Name, leaving)
 	kept.Made = itemsWithout(kept.Made, gone)
 	return errors.Join(err, e.save(ctx, *kept))
 }

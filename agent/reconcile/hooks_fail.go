@@ -79,7 +79,7 @@ func (e *Engine) endFailHooks(ctx context.Context, kept *state.App, c change) er
 		if ran.Phase != hooks.SyncFail || ran.State != hooks.Unended || ran.UID == "" {
 			continue
 		}
-		now, _, err := e.lookAtHook(ctx, kept.Name, ran, false)
+		now, _, err := e.lookAtHook(ctx, *kept, ran, false)
 		if err != nil {
 			return err
 		}

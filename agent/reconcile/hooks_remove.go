@@ -21,7 +21,7 @@ func removal(v view, spec *v1alpha1.AppSpec, applied []unit.Object) (change, err
 	if spec != nil {
 		c.waveWithin, helmToo = spec.Sync.WaveWithin(), runsHelmHooks(spec.Source.Helm)
 	}
-	if spec != nil && !spec.Sync.PruneEnabled() {
+	if deletionOf(v.kept) == v1alpha1.DeletionOrphan {
 		return c, nil // all stays, and is not to be cleaned up after
 	}
 	_, all, err := hooks.Part(applied, helmToo)
@@ -36,9 +36,10 @@ func leavingByHooks(kept state.App) bool {
 	return kept.Run != nil && kept.Run.Digest == fleet.NoDigest && !kept.Run.Done
 }
 
-// takeOff deletes what leaves with an app, between its PreDelete and PostDelete
-// hooks. It tells whether all of that is done.
-func (e *Engine) takeOff(ctx context.Context, kept *state.App, c change, leaving []inventory.Item) (bool, error) {
+// takeOff carries an app's end out: what leaves is deleted, and what stays given up,
+// between its PreDelete and PostDelete hooks. It tells whether all of that is done;
+// otherwise it goes on from there when it is called again.
+func (e *Engine) takeOff(ctx context.Context, kept *state.App, c change, f fate, applied []unit.Object) (bool, error) {
 	if len(c.hooks) > 0 && begin(kept, c, false) {
 		if err := e.save(ctx, *kept); err != nil {
 			return false, err
@@ -50,7 +51,10 @@ func (e *Engine) takeOff(ctx context.Context, kept *state.App, c change, leaving
 	if done, err := e.removalHooks(ctx, kept, c, hooks.PreDelete); !done {
 		return false, err
 	}
-	if err := e.pruneLeaving(ctx, kept, leavingNow(*kept, c, leaving, hooks.PreDelete)); err != nil {
+	if err := e.giveUpOwned(ctx, kept, f); err != nil {
+		return false, err
+	}
+	if done, err := e.pruneLeaving(ctx, kept, leavingNow(*kept, c, f.prune, hooks.PreDelete), applied); !done {
 		return false, err
 	}
 	if running(kept, c) == nil {
@@ -60,7 +64,7 @@ func (e *Engine) takeOff(ctx context.Context, kept *state.App, c change, leaving
 	if done, err := e.removalHooks(ctx, kept, c, hooks.PostDelete); !done {
 		return false, err
 	}
-	return true, e.pruneLeaving(ctx, kept, leavingNow(*kept, c, leaving, hooks.PostDelete))
+	return e.pruneLeaving(ctx, kept, leavingNow(*kept, c, f.prune, hooks.PostDelete), applied)
 }
 
 // leavingNow is what is deleted when the hooks of a phase are done: what leaves,
@@ -76,15 +80,18 @@ func leavingNow(kept state.App, c change, leaving []inventory.Item, p hooks.Phas
 	})
 }
 
-func (e *Engine) pruneLeaving(ctx context.Context, kept *state.App, leaving []inventory.Item) error {
+// pruneLeaving tells whether what leaves is gone.
+func (e *Engine) pruneLeaving(ctx context.Context, kept *state.App, leaving []inventory.Item, applied []unit.Object) (bool, error) {
 	e.leaving(kept.Name, leaving)
-	gone, err := e.parts.Cluster.Prune(ctx, kept.Name, leaving)
-	kept.Items, kept.Made = itemsWithout(kept.Items, gone), itemsWithout(kept.Made, gone)
+	still, err := e.pruneBackwards(ctx, kept, leaving, applied, true)
 	if err != nil {
 		kept.Halfway = true
-		return e.failedOr(kept.Name, errors.Join(err, e.save(ctx, *kept)))
+		return false, e.failedOr(kept.Name, errors.Join(err, e.save(ctx, *kept)))
 	}
-	return nil
+	if len(still) > 0 {
+		return false, e.awaitEnd(ctx, *kept, still)
+	}
+	return true, nil
 }
 
 // removalHooks runs the hooks of a phase, and tells whether they are done. One

@@ -23,6 +23,7 @@ type proposal struct {
 	wanted   *fleet.Document
 	delta    inventory.Delta
 	demands  []gate.Demand
+	account  string // as whom it would be done
 	guard    string // why the prune guard stops it, or ""
 	note     string // what else people have to know, or ""
 	hooks    []hooks.Hook
@@ -85,7 +86,7 @@ func (e *Engine) propose(ctx context.Context, kept *state.App, p proposal) error
 	}
 	delta := p.delta
 	delta.Apply = withOldMasks(delta.Apply, applied)
-	changes, err := e.parts.Cluster.Preview(ctx, kept.Name, delta, e.cfg.MaskKey)
+	changes, err := e.parts.Cluster.As(kept.Name, p.account).Preview(ctx, kept.Name, delta, e.cfg.MaskKey)
 	if err != nil {
 		return err
 	}

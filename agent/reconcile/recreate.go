@@ -40,7 +40,7 @@ func (e *Engine) weigh(ctx context.Context, kept state.App, c change, mine []inv
 		return d, nil
 	}
 	var err error
-	d.Recreate, err = e.parts.Cluster.Refused(ctx, kept.Name, forced, mine)
+	d.Recreate, err = e.parts.Cluster.As(kept.Name, c.account).Refused(ctx, kept.Name, forced, mine)
 	return d, err
 }
 
@@ -74,7 +74,7 @@ func (e *Engine) clearAway(ctx context.Context, kept *state.App, send []unit.Obj
 			return nil, "", err
 		}
 	}
-	still, err := e.parts.Cluster.Clear(ctx, items)
+	still, err := e.acting(*kept).Clear(ctx, items)
 	if err != nil {
 		return nil, "", err
 	}

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -21,19 +20,15 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	if len(kept.Items)+len(kept.Made) == 0 && !leavingByHooks(kept) {
 		return true, e.forget(ctx, kept.Name)
 	}
-	spec := keptSpec(kept)
-	leaving := slices.Concat(kept.Items, kept.Made)
-	if spec != nil && !spec.Sync.PruneEnabled() {
-		leaving = nil // they stay, as the App asked, and nobody looks after them
-	}
 	applied, err := kept.Applied()
 	if err != nil {
 		return false, err
 	}
-	leaving, staying, err := inventory.Staying(leaving, applied)
+	f, err := fateOf(kept, applied)
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)
 	}
+	spec := keptSpec(kept)
 	c, err := removal(v, spec, applied)
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)
@@ -44,7 +39,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
 		action: fleet.ActionRemove, to: fleet.NoDigest, revision: e.headRevision(),
-		delta: inventory.Delta{Prune: leaving, Keep: staying}, demands: e.demands(kept.Name, asked), guard: inventory.Precious(leaving, "pruned"), hooks: c.hooks,
+		delta: inventory.Delta{Prune: f.prune, Keep: f.stay()}, demands: e.demands(kept.Name, asked), account: kept.Account, guard: f.guard, hooks: c.hooks,
 	})
 	if err != nil {
 		return false, e.failedOr(kept.Name, err)
@@ -54,7 +49,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 		e.wait(kept.Name, pass, nil)
 		return false, nil
 	}
-	done, err := e.takeOff(ctx, &kept, c, leaving)
+	done, err := e.takeOff(ctx, &kept, c, f, applied)
 	if err != nil || !done {
 		return false, err
 	}
@@ -63,7 +58,7 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	e.disown(a)
 	a.kept = kept // should it not be forgotten at once, nothing is there to heal
 	e.mu.Unlock()
-	e.parts.Record.Event(kept.Name, false, "Removed", fmt.Sprintf("%d objects pruned", len(leaving)))
+	e.parts.Record.Event(kept.Name, false, "Removed", "the app is off this cluster")
 	return true, e.forget(ctx, kept.Name)
 }
 

@@ -304,10 +304,14 @@ func (e *Engine) carryRoot(ctx context.Context, v view, readable bool) error {
 
 // carryOthers takes what the root brings besides Apps through the gates.
 func (e *Engine) carryOthers(ctx context.Context, v view, c *rootContent, apps []unit.Object) error {
+	account := e.cfg.ApplyAs.Root
+	if e.cfg.ApplyAs.Required && account == "" && len(c.others) > 0 {
+		return e.othersRefused(c.others)
+	}
 	if err := e.claim(e.root, c.others); err != nil {
 		return e.failedOr(e.root, err)
 	}
-	spec, err := fleet.Canonical(map[string]any{"source": map[string]any{"path": c.path}})
+	spec, err := rootSpec(c.path, account)
 	if err != nil {
 		return err
 	}
@@ -322,7 +326,7 @@ func (e *Engine) carryOthers(ctx context.Context, v view, c *rootContent, apps [
 	}
 	return e.carry(ctx, v, change{
 		spec: spec, effective: spec, path: c.path, reads: c.reads, objects: objects, hooks: hooked, revision: c.revision, repoURL: c.repoURL,
-		prune: true, demands: demands, others: appItems, alongside: apps,
+		account: account, prune: true, demands: demands, others: appItems, alongside: apps,
 	})
 }
 
@@ -353,9 +357,10 @@ func (e *Engine) carryApps(ctx context.Context, v *view, apps []unit.Object, rel
 	if err := e.watchKinds(ctx, apps); err != nil {
 		return err
 	}
-	applied, err := e.parts.Cluster.Apply(ctx, e.root, delta.Apply)
+	itself := e.parts.Cluster.As(e.root, "")
+	applied, err := itself.Apply(ctx, e.root, delta.Apply)
 	kept.Items = confirm(kept.Items, applied)
-	gone, perr := e.parts.Cluster.Prune(ctx, e.root, done)
+	gone, perr := itself.Prune(ctx, e.root, done)
 	kept.Items = itemsWithout(kept.Items, gone)
 	if err = errors.Join(err, perr); err == nil {
 		err = keepObjects(&kept, apps, isApp)

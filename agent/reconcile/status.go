@@ -148,6 +148,7 @@ func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Durat
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
 	default:
 		s.Sync, s.Reason, s.Message = fleet.Synced, string(s.Health), sick
+		s.Hint = e.blindHint(a)
 		look = e.tellFight(a, &s, look)
 	}
 	s.Holds = e.holdsOf(name)
@@ -348,7 +349,7 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 func conditions(s fleet.AppStatus) []metav1.Condition {
 	held := s.Reason == reasonSuspended || s.Reason == reasonPinned
 	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy && !held && s.Reason != fighting
-	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == hookFailed || s.Reason == hookTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == removeTimedOut || s.Reason == pruneTimedOut || s.Reason == hookFailed || s.Reason == hookTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
 	moving := !ready && !stalled && !held && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition

@@ -42,6 +42,10 @@ func (p pause) late() string {
 		return hookTimedOut
 	case hookFailed:
 		return hookFailed
+	case removing:
+		return removeTimedOut
+	case pruning:
+		return pruneTimedOut
 	}
 	return waveTimedOut
 }
@@ -70,7 +74,7 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 			return done, nil, err
 		}
 		if len(send) > 0 {
-			applied, err := e.parts.Cluster.Apply(ctx, kept.Name, send)
+			applied, err := e.acting(*kept).Apply(ctx, kept.Name, send)
 			kept.Items = confirm(kept.Items, applied)
 			for _, a := range applied {
 				done = append(done, a.Object)
@@ -117,6 +121,8 @@ func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
 		e.mu.Unlock()
 		switch {
 		case it.Foreign:
+		case !seen && e.parts.Eyes.Blind(o.Ref) != nil:
+			return fmt.Sprintf("%s can't be watched: %v", o.Ref, e.parts.Eyes.Blind(o.Ref))
 		case !seen || sight.UID != it.UID || sight.Fingerprint != it.Fingerprint && !drifted:
 			return fmt.Sprintf("%s was not seen yet", o.Ref)
 		case sight.Health != fleet.Healthy && sight.Health != fleet.Suspended:

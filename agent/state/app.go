@@ -13,6 +13,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/unit"
+	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -29,6 +30,12 @@ type App struct {
 	History  []Entry          `json:"history,omitempty"` // newest first
 	Pending  *fleet.Plan      `json:"pending,omitempty"`
 	Granted  *Grant           `json:"granted,omitempty"`
+	// Account is the ServiceAccount that what is there was last applied as; "": the
+	// agent itself. It is healed and pruned as the same.
+	Account string `json:"account,omitempty"`
+	// Deletion is what becomes of the objects when the app goes, as it was last
+	// wanted; "": as Spec has it.
+	Deletion v1alpha1.DeletionPolicy `json:"deletion,omitempty"`
 	// Halfway: a change was begun and not finished, so what runs is not what
 	// Digest says.
 	Halfway bool `json:"halfway,omitempty"`

@@ -6,8 +6,10 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 
@@ -26,6 +28,8 @@ type kindWatch struct {
 	kind    fleet.ObjectRef
 	served  dynamic.NamespaceableResourceInterface
 
+	resource schema.GroupVersionResource
+
 	again sync.Mutex // held by LookAgain
 
 	mu     sync.RWMutex
@@ -34,6 +38,8 @@ type kindWatch struct {
 	err    error
 	once   sync.Once
 	synced chan struct{}
+	deny   sync.Once
+	denied chan struct{} // it was, once
 }
 
 var _ cache.TransformingStore = (*kindWatch)(nil)
@@ -199,6 +205,10 @@ func (k *kindWatch) lookInto(key objectKey, r *reduced) {
 
 // failed notes why the kind can't be listed or watched; nil clears it.
 func (k *kindWatch) failed(err error) {
+	err = k.explain(err)
+	if apierrors.IsForbidden(err) {
+		defer k.deny.Do(func() { close(k.denied) })
+	}
 	k.mu.Lock()
 	was := k.err
 	k.err = err

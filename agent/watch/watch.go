@@ -78,7 +78,7 @@ func (w *Watcher) Watch(ctx context.Context, ref fleet.ObjectRef, resource schem
 	if _, ok := w.kinds[gk]; ok {
 		return
 	}
-	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, served: w.api.Resource(resource), synced: make(chan struct{}), seen: map[objectKey]Sight{}}
+	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, resource: resource, denied: make(chan struct{}), served: w.api.Resource(resource), synced: make(chan struct{}), seen: map[objectKey]Sight{}}
 	w.kinds[gk] = k
 	lw := listWatch(k.served, k.failed)
 	reflector := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, k, cache.ReflectorOptions{Name: resource.String()})
@@ -88,18 +88,14 @@ func (w *Watcher) Watch(ctx context.Context, ref fleet.ObjectRef, resource schem
 // Wait returns when every watch has ended.
 func (w *Watcher) Wait() { w.group.Wait() }
 
-// Synced waits until all that exists of a watched kind has been seen once.
+// Synced waits until all that exists of a watched kind has been seen once. Where
+// the agent may not see the kind it says so at once: apierrors.IsForbidden.
 func (w *Watcher) Synced(ctx context.Context, ref fleet.ObjectRef) error {
 	k := w.kind(ref)
 	if k == nil {
 		return fmt.Errorf("%s is not watched", ref.Kind)
 	}
-	select {
-	case <-k.synced:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return k.awaitSynced(ctx)
 }
 
 // See gives what was last seen of an object.
@@ -146,7 +142,9 @@ func listWatch(r dynamic.ResourceInterface, report func(error)) *cache.ListWatch
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 			o.LabelSelector = inventory.AppLabel
 			events, err := r.Watch(ctx, o)
-			report(err)
+			if err == nil || o.SendInitialEvents == nil { // else it is listed next
+				report(err)
+			}
 			return events, err
 		},
 	}

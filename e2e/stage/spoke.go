@@ -24,6 +24,7 @@ type SpokeConfig struct {
 	Root          string            // path its agent reads first; empty: the fleet's
 	NeedsApproval bool              // of every app, by the stage's approver
 	Decrypts      bool              // what is encrypted, for every app, with the keys in AgeKeys
+	JoinFlags     []string          // more of capstan join's
 	AuditLog      bool
 	Kubeconfig    string // an administrator's, for a cluster that is there already; empty: one is started
 }
@@ -162,7 +163,7 @@ func (s *Stage) joinArgs(cfg SpokeConfig) []string {
 	if cfg.NeedsApproval {
 		args = append(args, "--require-approval", "--approver", ApproverName, "--allowed-signers", s.Approver.AllowedSigners)
 	}
-	return args
+	return append(args, cfg.JoinFlags...)
 }
 
 // enrolled says nil once the hub has heard of the cluster's agent.

@@ -28,7 +28,14 @@ type agentConfig struct {
 	Source    sourceConfig    `json:"source"`
 	Hub       hubConfig       `json:"hub"`
 	Approval  *approvalConfig `json:"approval,omitempty"`
+	ApplyAs   *applyAsConfig  `json:"applyAs,omitempty"`
 	Namespace string          `json:"namespace"`
+}
+
+type applyAsConfig struct {
+	Required bool   `json:"required,omitempty"`
+	Default  string `json:"default,omitempty"`
+	Root     string `json:"root,omitempty"`
 }
 
 type clusterConfig struct {
@@ -98,13 +105,16 @@ type install struct {
 	token          string
 	trusted        map[string]string // files beside agent.yaml
 	secrets        map[string]string // files of the repository's Secret
+	noClusterAdmin bool
+	accounts       []account
+	watch          []watched
 }
 
 type object = map[string]any
 
 // render gives one YAML stream for kubectl apply.
 func (in install) render() ([]byte, error) {
-	base, err := manifests.Agent(in.mode)
+	base, err := in.base()
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -137,7 +147,7 @@ func (in install) render() ([]byte, error) {
 		}
 		if isWorkload(o) {
 			// The pods' volumes first, then the pods.
-			for _, mine := range own {
+			for _, mine := range append(in.rights(), own...) {
 				if err := write(&out, mine); err != nil {
 					return nil, err
 				}

@@ -17,6 +17,7 @@ import (
 
 type joinFlags struct {
 	joinSource
+	joinRights
 	labels          []string
 	assignable      []string
 	requireApproval bool
@@ -47,7 +48,10 @@ as a secret.`,
 
   capstan join edge --repo ssh://git@git.example.com/fleet.git --path clusters/fleet --semver '>=1.2.0 <2.0.0' \
     --identity-file ./deploy-key --known-hosts ./known_hosts --mirror https://mirror.local/fleet.git \
-    --verify-allowed-signers ./release_signers --verify-mode tag | kubectl --context edge apply -f -`,
+    --verify-allowed-signers ./release_signers --verify-mode tag | kubectl --context edge apply -f -
+
+  capstan join shared --repo https://git.example.com/fleet.git --path clusters/shared \
+    --no-cluster-admin --impersonate shop/deployer --impersonate bank/deployer | kubectl --context shared apply -f -`,
 		Args: exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return s.join(c.Context(), args[0], f)
@@ -62,6 +66,7 @@ func (f *joinFlags) addFlags(c *cobra.Command) {
 	flags.StringArrayVar(&f.labels, "label", nil, "label KEY=VALUE that the cluster declares; can't be changed at the hub (repeatable)")
 	flags.StringSliceVar(&f.assignable, "assignable", nil, "label key that may be assigned at the hub (repeatable)")
 	f.joinSource.addFlags(flags)
+	f.joinRights.addFlags(flags)
 	flags.BoolVar(&f.requireApproval, "require-approval", false, "let nothing change there without an approval")
 	flags.StringArrayVar(&f.approvers, "approver", nil, "who may approve, by a name of the allowed signers (repeatable)")
 	flags.IntVar(&f.quorum, "quorum", 1, "how many of them must")
@@ -100,6 +105,7 @@ func (s *shell) join(ctx context.Context, name string, f joinFlags) error {
 	if _, err := s.out.Write(out); err != nil {
 		return err
 	}
+	s.remindOfRights(install)
 	s.say("the token for cluster %s works once, until %s", name, grant.Expires.UTC().Format(time.RFC3339))
 	s.next("capstan get clusters -w   # once the manifests are applied there")
 	return nil
@@ -123,6 +129,9 @@ func (f *joinFlags) install(name string) (install, error) {
 		return in, usage("give a time like 1h", "--ttl must be more than nothing")
 	}
 	if err := f.addSource(&in); err != nil {
+		return in, err
+	}
+	if err := f.addRights(&in); err != nil {
 		return in, err
 	}
 	return in, f.addApproval(&in)

@@ -81,7 +81,7 @@ func TestDecodeSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		},
 		{
 			"nothing like it", strings.Replace(app, "%", `{"source":{"path":"a"},"helmReleaseName":"x"}`, 1),
-			"app web: spec.helmReleaseName is not a known field", "spec has: approval, clusters, decryption, dependsOn, health, ignoreDifferences, source, suspend, sync, targetNamespace",
+			"app web: spec.helmReleaseName is not a known field", "spec has: approval, clusters, decryption, deletionPolicy, dependsOn, health, ignoreDifferences, serviceAccountName, source, suspend, sync, targetNamespace",
 		},
 		{
 			"at the top", strings.Replace(strings.Replace(app, `"spec"`, `"sepc"`, 1), "%", "{}", 1),

@@ -60,6 +60,15 @@ type AppSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a DNS label: lower case letters, digits and '-', 63 characters at most, starting and ending with a letter or digit"
 	TargetNamespace string `json:"targetNamespace,omitempty"`
 
+	// ServiceAccountName is the ServiceAccount, in the App's own namespace, that the
+	// app's objects are applied, read, healed and pruned as. The agent must be
+	// allowed to act as it. Absent: what the cluster's own configuration says, or
+	// the agent's own.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be a ServiceAccount's name: lower case letters, digits, '-' and '.'"
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+
 	// Decryption says that the source holds files that SOPS encrypted. Absent: an
 	// encrypted file is an error of the app.
 	// +optional
@@ -83,6 +92,15 @@ type AppSpec struct {
 	// taken out of Git is removed, whether it is suspended or not.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
+
+	// DeletionPolicy says what becomes of the app's objects when the App leaves Git,
+	// or this cluster. Prune: they are deleted, those of the last wave and what they
+	// own first. Orphan: they stay as they are, and are nobody's. Confirm: they are
+	// deleted when a person has confirmed it. Absent: Prune, or Orphan where sync.prune
+	// is false. What was applied last counts.
+	// +optional
+	// +kubebuilder:validation:Enum=Prune;Orphan;Confirm
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 
 	// IgnoreDifferences names fields that are left to others: once somebody else
 	// has changed such a field, it is neither drift nor put back, and later changes

@@ -81,10 +81,8 @@ func (s *AppSpec) Validate() error {
 	if err := validateSelector("spec.clusters", s.Clusters); err != nil {
 		return err
 	}
-	if s.TargetNamespace != "" {
-		if err := fleet.ValidateName("namespace", s.TargetNamespace); err != nil {
-			return fmt.Errorf("spec.targetNamespace: %w", err)
-		}
+	if err := s.validateDestination(); err != nil {
+		return err
 	}
 	if err := s.validateOrder(); err != nil {
 		return err
