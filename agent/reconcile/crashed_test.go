@@ -46,6 +46,7 @@ func crashed(t *testing.T) (s *spoke, release func()) {
 	t.Helper()
 	s = newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b")}, nil)
 	s.synced("web")
+	s.synced("root")
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +124,7 @@ func pruned(t *testing.T, by string) (s *spoke, release func()) {
 	t.Helper()
 	s = newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b")}, nil)
 	s.synced("web")
+	s.synced("root")
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +168,7 @@ func TestWhatSomebodyElseMadeUnderAPrunedNameIsLeftAlone(t *testing.T) {
 func TestWhatIsBeingPrunedIsNotCreatedAnew(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
 	s.synced("web")
+	s.synced("root") // which sends App objects
 	before := s.cluster.requests()
 	s.cluster.refuse("b", true)
 	s.memory.fail(errors.New("the API server is away")) // nor can it be noted that a is gone
@@ -229,6 +232,7 @@ func unnoted(t *testing.T) (*spoke, int) {
 	t.Helper()
 	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
 	s.synced("web")
+	s.synced("root") // which sends App objects
 	before := s.cluster.requests()
 	s.memory.fail(errors.New("the API server is away"))
 	s.push(map[string]string{"web": configMaps("2", "a", "c")})
