@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -22,6 +21,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/transport"
 
 	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/charts"
@@ -29,12 +29,14 @@ import (
 	"github.com/capstan-gitops/capstan/agent/images"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/keyring"
+	"github.com/capstan-gitops/capstan/agent/metrics"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/record"
 	"github.com/capstan-gitops/capstan/agent/render"
 	"github.com/capstan-gitops/capstan/agent/secrets"
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/agent/state"
+	"github.com/capstan-gitops/capstan/agent/tracing"
 	"github.com/capstan-gitops/capstan/agent/uplink"
 	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -60,11 +62,17 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 		return err
 	}
 	var times clock
-	api, err := restConfig(cfg.Kubeconfig, &times)
+	traces, endTraces, err := openTraces(ctx, cfg, agentVersion, log)
 	if err != nil {
 		return err
 	}
-	a := &agent{cfg: cfg, version: agentVersion, log: log, api: api, times: &times}
+	defer endTraces()
+	counts := newMetrics(agentVersion)
+	api, err := restConfig(cfg.Kubeconfig, counts.API, times.wrap, bounded(requestWithin))
+	if err != nil {
+		return err
+	}
+	a := &agent{cfg: cfg, version: agentVersion, log: log, api: api, times: &times, counts: counts, traces: traces}
 	a.sources = cfg.sources(len(policy.Rules) > 0)
 	if _, err := source.New(a.sources.Own); err != nil { // its files are there
 		return fmt.Errorf("source: %w", err)
@@ -74,13 +82,13 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 		RootPath: cfg.Source.Path, Policy: policy,
 		Guard:  inventory.Guard{MaxObjects: cfg.Prune.MaxObjects, MaxPercent: cfg.Prune.MaxPercent},
 		HubMay: cfg.Hub.May, AgentVersion: agentVersion, Workers: cfg.Workers, Images: mirrors, ApplyAs: cfg.ApplyAs, Checks: checks, ValuesPoll: cfg.Source.PollInterval.Duration,
+		StuckAfter: max(stuckAfter, 5*cfg.Render.Timeout.Duration),
 	}
-	stop, err := a.serveHealth()
+	stop, err := a.serveProbes()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	a.ready.Store(true) // a standby that waits for the Lease is as it should be
 	return a.lead(ctx, a.work)
 }
 
@@ -92,7 +100,11 @@ type agent struct {
 	times        *clock
 	sources      source.PoolConfig
 	engineConfig reconcile.Config
-	ready        atomic.Bool // to lead, or leading
+	counts       *metrics.Metrics
+	traces       *tracing.Tracer // nil: there are none
+	probes       probes
+	holder       atomic.Pointer[string] // of the Lease, when last it was seen; nil: it was not
+	starting     atomic.Bool            // it leads, and not all rooms are at work yet, or they end
 }
 
 // keys are made at the first start and stay at the spoke.
@@ -105,7 +117,8 @@ const keysName = "capstan-keys"
 
 // work runs while this process holds the Lease.
 func (a *agent) work(ctx context.Context) (err error) {
-	a.ready.Store(false) // until all rooms are at work
+	a.starting.Store(true)
+	a.counts.Leads()
 	store, err := state.New(a.api, a.cfg.Namespace)
 	if err != nil {
 		return err
@@ -171,13 +184,14 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	cfg := a.engineConfig
 	cfg.MaskKey, cfg.KeysEvery = k.Mask, a.cfg.Source.PollInterval.Duration
 	engine = reconcile.New(cfg, reconcile.Parts{
-		Sources: sources, Renderer: renderer, Keys: rings, Cluster: clusters{cluster}, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now,
+		Sources: sources, Renderer: renderer, Keys: rings, Cluster: clusters{cluster}, Eyes: eyes, Memory: store, Record: recorder, Reports: link, Now: a.times.Now, Meter: meter{a.counts, a.traces},
 	}, a.log)
 	spoke.Engine = engine
 	if err := engine.Load(ctx); err != nil {
 		return err
 	}
 	a.times.saw(engine.Floor())
+	a.watchOver(engine, sources, eyes, recorder, store)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { recorder.Run(ctx); return nil })
 	g.Go(func() error { return engine.Run(ctx) })
@@ -186,9 +200,9 @@ func (a *agent) assemble(ctx context.Context, store *state.Store, k keys, render
 	} else {
 		a.log.Info("no hub is configured: the agent works alone")
 	}
-	a.ready.Store(true)
+	a.starting.Store(false)
 	err = g.Wait()
-	a.ready.Store(false)
+	a.starting.Store(true)
 	eyes.Wait()
 	return err
 }
@@ -282,7 +296,9 @@ func (a *agent) learnCluster(ctx context.Context) error {
 	return nil
 }
 
-func restConfig(kubeconfig string, times *clock) (*rest.Config, error) {
+// restConfig says how the API server is reached. wraps are put around its
+// transport, the first innermost.
+func restConfig(kubeconfig string, wraps ...transport.WrapperFunc) (*rest.Config, error) {
 	cfg, err := rest.InClusterConfig()
 	if kubeconfig != "" {
 		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -293,27 +309,17 @@ func restConfig(kubeconfig string, times *clock) (*rest.Config, error) {
 	}
 	cfg.QPS = -1 // the API server's own flow control is the limit
 	cfg.UserAgent = "capstan-agent"
-	cfg.Wrap(times.wrap)
-	return cfg, nil
-}
-
-func (a *agent) serveHealth() (func(), error) {
-	if a.cfg.Listen == "" {
-		return func() {}, nil
+	for _, w := range wraps {
+		cfg.Wrap(w)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !a.ready.Load() {
-			http.Error(w, "starting, or ending", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	return serve(a.cfg.Listen, mux, a.log)
+	return cfg, nil
 }
 
 // errLeaseLost ends the process: what it began may be going on elsewhere.
 var errLeaseLost = errors.New("the Lease was lost to another agent")
 
 const shutdownTimeout = 5 * time.Second
+
+// stuckAfter is how long work on an app may not go on before the agent is to be
+// started anew. Requests have 70 s, renders 60 where nothing else is configured.
+const stuckAfter = 15 * time.Minute

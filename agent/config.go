@@ -17,6 +17,7 @@ import (
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/keyring"
 	"github.com/capstan-gitops/capstan/agent/reconcile"
+	"github.com/capstan-gitops/capstan/agent/tracing"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -42,6 +43,7 @@ type Config struct {
 	Charts []charts.Entry `json:"charts,omitempty"`
 
 	Decryption keyring.Config `json:"decryption,omitzero"`
+	Tracing    tracing.Config `json:"tracing,omitzero"`
 
 	// ApplyAs says as whom apps are applied.
 	ApplyAs reconcile.ApplyAs `json:"applyAs,omitzero"`
@@ -49,7 +51,7 @@ type Config struct {
 	// Namespace is the agent's own: its state, its Lease, and the Apps that name
 	// no namespace.
 	Namespace string `json:"namespace,omitempty"`
-	// Listen is where /healthz and /readyz are served; empty: nowhere.
+	// Listen is where /healthz, /readyz and /metrics are served; empty: nowhere.
 	Listen string `json:"listen,omitempty"`
 	// Kubeconfig is a file; empty: the pod's ServiceAccount.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
@@ -182,6 +184,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.ApplyAs.Validate(); err != nil {
+		return err
+	}
+	if err := c.Tracing.Validate(); err != nil {
 		return err
 	}
 	if c.Listen != "" {

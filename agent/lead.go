@@ -69,6 +69,7 @@ func (a *agent) lead(asked context.Context, work func(context.Context) error) er
 				giveBack()
 			},
 			OnStoppedLeading: func() {},
+			OnNewLeader:      func(identity string) { a.holder.Store(&identity) },
 		},
 	})
 	if err != nil {
@@ -99,12 +100,13 @@ func serve(addr string, h http.Handler, log *slog.Logger) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	go func() {
 		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			log.Error("health server ended", "error", err)
+			log.Error("the server for probes and metrics ended", "error", err)
 		}
 	}()
+	log.Info("answering probes and Prometheus", "listen", l.Addr().String())
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()

@@ -174,7 +174,11 @@ func (c *Client) patch(ctx context.Context, app fleet.AppName, o unit.Object, dr
 	if dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
-	return r.Patch(ctx, o.Ref.Name, types.ApplyPatchType, body, opts)
+	live, err := r.Patch(ctx, o.Ref.Name, types.ApplyPatchType, body, opts)
+	if isNotServed(err) {
+		c.kinds.forget() // it may come back as something else
+	}
+	return live, err
 }
 
 // marked adds the labels by which the agent's watches find its objects, after

@@ -64,6 +64,13 @@ func (c *Client) explain(ref fleet.ObjectRef, err error) error {
 		return err // it is explained
 	}
 	e := &ObjectError{Ref: ref, Err: err}
+	if refused := c.actor.refusal(err); refused != nil {
+		e.Err = refused
+		return fleet.WithHint(e, grant([]*RefusedError{refused}))
+	}
+	if h := refusedHint(ref, err); h != "" {
+		return fleet.WithHint(e, h)
+	}
 	switch {
 	case isMissingNamespace(err, ref):
 		return fleet.WithHint(e, fmt.Sprintf("add a Namespace object for %q to this app, or to one that comes before it", ref.Namespace))
@@ -72,10 +79,6 @@ func (c *Client) explain(ref fleet.ObjectRef, err error) error {
 	case meta.IsNoMatchError(err):
 		return fleet.WithHint(e, fmt.Sprintf("the cluster does not know %s %s: add its CustomResourceDefinition to the app, or correct the apiVersion", ref.Group, ref.Kind))
 	case apierrors.IsForbidden(err):
-		if refused := c.actor.refusal(err); refused != nil {
-			e.Err = refused
-			return fleet.WithHint(e, grant([]*RefusedError{refused}))
-		}
 		return fleet.WithHint(e, "whom it is applied as has fewer rights than it would grant, or a quota or policy does not allow it: see docs/rbac.md")
 	case isImmutable(err):
 		return fleet.WithHint(e, fmt.Sprintf("the field can't be changed on an existing object: give the object a new name; or annotate it with %s: \"true\" in Git, and an object that this app applied is deleted and created anew", inventory.ForceAnnotation))

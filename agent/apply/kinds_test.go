@@ -25,6 +25,7 @@ type cluster struct {
 	*rest.Config
 
 	unlisted atomic.Int64 // how often it leaves Widgets out still
+	busy     atomic.Int64 // how many changes it is too busy for still
 	empty    bool         // nothing of what is looked at is there, no role either
 	manager  string       // who holds a field of what was applied beside us
 	mu       sync.Mutex
@@ -72,6 +73,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = kinds("rbac.authorization.k8s.io/v1", "ClusterRole!", "ClusterRoleBinding!", "Role", "RoleBinding")
 	case path == "/apis/example.com/v1":
 		answer = kinds("example.com/v1", "Widget")
+	case r.Method == http.MethodPatch && c.busy.Add(-1) >= 0:
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
 	case c.empty && (r.Method == http.MethodGet || strings.Contains(path, "rolebindings/")):
 		w.WriteHeader(http.StatusNotFound)
 		answer = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}

@@ -87,7 +87,7 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 	}
 	pass, err := e.pass(ctx, &kept, proposal{
 		action: c.pin.action(), note: c.pin.differs(c.digest), to: c.digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands, account: c.account,
-		guard: e.guarded(delta, len(c.objects), len(mine)), hooks: c.hooks,
+		guard: e.guarded(delta, len(c.objects), len(mine)), hooks: c.hooks, again: c.resumed,
 	})
 	if err != nil {
 		return e.failedOr(v.name, err)

@@ -152,6 +152,9 @@ type Config struct {
 	KubernetesVersion string
 	ValuesPoll        time.Duration // how often charts' values in the cluster are read; 0: every minute
 	Workers           int           // apps worked on at once
+	// StuckAfter is how long a worker may not go on before Stuck says so; 0: 15
+	// minutes. It is much longer than a render or a request may take.
+	StuckAfter time.Duration
 }
 
 // Parts are the rooms the engine works with.
@@ -164,6 +167,7 @@ type Parts struct {
 	Memory   Memory
 	Record   Record
 	Reports  Reports
+	Meter    Meter // nil: nobody is told
 	// Now is the highest time seen by any clock: an approval's expiry can't be
 	// put off by turning one back.
 	Now func() time.Time

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +34,7 @@ type Engine struct {
 	tell  workqueue.TypedDelayingInterface[fleet.AppName] // apps whose status moved
 	fatal chan error
 	over  atomic.Bool // something was fatal
+	alive alive
 
 	reads readIndexes
 
@@ -85,26 +88,28 @@ type app struct {
 	kept    state.App
 	claimed []fleet.ObjectRef // by the last render, whether it was applied or not
 	source  *problem          // what it is read from fails
-	from    *fleet.SourceStatus
-	problem *problem
-	waiting string // why the plan that is pending still waits
-	have    int    // approvals that count
-	need    int
-	drift   map[fleet.ObjectRef]fleet.DriftSummary
-	look    map[fleet.ObjectRef]bool // objects a watch saw moving
-	heals   map[fleet.ObjectRef]healing
-	checks  *health.Checks                       // what its objects are judged by
-	rejudge map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
-	going   map[fleet.ObjectRef]apply.Leaving    // what was deleted and is not gone
-	status  fleet.AppStatus
-	putOff  int       // how often telling it was put off
-	unsaved time.Time // since when writing it down is put off; zero: it is not
-	misses  int       // how often there was no App to tell it to
-	extra   int       // objects that left the app and are kept, because prune is off
-	retry   bool      // a person asked for another try
-	healNow bool      // and so for no patience with what others changed
-	keys    string    // version of the keys it was last looked at with; "": it has none
-	pause   *pause
+	// unhealed: what was changed can't be put back.
+	unhealed *problem
+	from     *fleet.SourceStatus
+	problem  *problem
+	waiting  string // why the plan that is pending still waits
+	have     int    // approvals that count
+	need     int
+	drift    map[fleet.ObjectRef]fleet.DriftSummary
+	look     map[fleet.ObjectRef]bool // objects a watch saw moving
+	heals    map[fleet.ObjectRef]healing
+	checks   *health.Checks                       // what its objects are judged by
+	rejudge  map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
+	going    map[fleet.ObjectRef]apply.Leaving    // what was deleted and is not gone
+	status   fleet.AppStatus
+	putOff   int       // how often telling it was put off
+	unsaved  time.Time // since when writing it down is put off; zero: it is not
+	misses   int       // how often there was no App to tell it to
+	extra    int       // objects that left the app and are kept, because prune is off
+	retry    bool      // a person asked for another try
+	healNow  bool      // and so for no patience with what others changed
+	keys     string    // version of the keys it was last looked at with; "": it has none
+	pause    *pause
 	// suspended: it was so when it was last looked at.
 	suspended bool
 	pin       *pin                       // what it was last rolled back to
@@ -141,7 +146,7 @@ type outcome struct {
 // New makes an Engine. Call Run to start it.
 func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
 	return &Engine{
-		cfg: cfg, parts: parts, log: log,
+		cfg: cfg, parts: metered(parts), log: log,
 		root:   fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
 		work:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
 		tell:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
@@ -191,6 +196,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	g.Go(func() error { e.follow(ctx); return nil })
 	g.Go(func() error { e.followValues(ctx); return nil })
 	g.Go(func() error { e.followKeys(ctx); return nil })
+	g.Go(func() error { e.turn(ctx); return nil })
 	for range max(1, e.cfg.Workers) {
 		g.Go(func() error { e.worker(ctx); return nil })
 	}
@@ -221,6 +227,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) lookAtAll() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.alive.owned(slices.Collect(maps.Keys(e.apps)))
 	for name, a := range e.apps {
 		for _, it := range a.kept.Items {
 			a.look[versionless(it.Ref)] = true
@@ -239,14 +246,14 @@ func (e *Engine) worker(ctx context.Context) {
 			e.work.Done(name)
 			continue
 		}
-		err := e.reconcile(ctx, name)
+		err := e.look(ctx, name)
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errOtherAgent):
 			e.giveUp(err)
 		case err != nil:
 			e.log.Warn("app is not settled", "app", name.String(), "error", err)
-			e.later(name)
+			e.later(name, askedPause(err))
 			e.publish(name)
 		}
 		e.work.Done(name)
@@ -268,6 +275,10 @@ var errOtherAgent = errors.New("another agent is at work on this cluster")
 
 // Seen takes what a watch saw. It does not block.
 func (e *Engine) Seen(ev watch.Event) {
+	if ev.Blind {
+		e.seenKind(ev.Ref)
+		return
+	}
 	ref := versionless(ev.Ref)
 	e.mu.Lock()
 	defer e.mu.Unlock()

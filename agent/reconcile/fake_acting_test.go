@@ -125,3 +125,13 @@ func (a acting) Heal(ctx context.Context, app fleet.AppName, o unit.Object, live
 	}
 	return a.cluster.Heal(ctx, app, o, live)
 }
+
+// wrapped puts something between the engine and the cluster, whoever acts.
+type wrapped struct {
+	reconcile.Clusters
+	in func(reconcile.Cluster) reconcile.Cluster
+}
+
+func (w wrapped) As(app fleet.AppName, account string) reconcile.Cluster {
+	return w.in(w.Clusters.As(app, account))
+}

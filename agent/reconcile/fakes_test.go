@@ -291,8 +291,9 @@ type spoke struct {
 	now      time.Time
 	began    time.Time
 	stop     func() error
-	ask      func()       // the engine to end
-	ended    func() error // waits until the engine ends by itself
+	ask      func()                 // the engine to end
+	ended    func() error           // waits until the engine ends by itself
+	parts    func(*reconcile.Parts) // changes what the next engine works with; nil: nothing
 }
 
 func newSpoke(t *testing.T, files map[string]string, adapt func(*reconcile.Config), rings ...reconcile.Keys) *spoke {
@@ -334,10 +335,14 @@ func (s *spoke) start() {
 	if s.store != nil {
 		keeps = s.store()
 	}
-	s.engine = reconcile.New(s.cfg, reconcile.Parts{
+	parts := reconcile.Parts{
 		Sources: s.sources, Renderer: s.repo, Keys: s.keys, Cluster: s.cluster, Eyes: s.cluster, Memory: keeps,
 		Record: s.told, Reports: s.told, Now: s.clock,
-	}, slog.New(slog.DiscardHandler))
+	}
+	if s.parts != nil {
+		s.parts(&parts)
+	}
+	s.engine = reconcile.New(s.cfg, parts, slog.New(slog.DiscardHandler))
 	s.cluster.seen = s.engine.Seen
 	ctx, cancel := context.WithCancelCause(s.t.Context())
 	if err := s.engine.Load(ctx); err != nil {

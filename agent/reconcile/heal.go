@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -24,6 +25,7 @@ func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 	a := e.apps[name]
 	if a == nil || len(a.look) == 0 || !e.knowsSuspended(name) {
 		e.mu.Unlock()
+		e.healTrouble(ctx, name, nil)
 		return nil
 	}
 	look := a.look
@@ -33,7 +35,7 @@ func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 	defer e.patientAgain(name)
 
 	var errs []error
-	for _, it := range kept.Items {
+	for _, it := range clusterWideFirst(kept.Items) {
 		if !look[versionless(it.Ref)] || it.UID == "" || it.Ending || e.leaves(name, it.Ref) {
 			continue
 		}
@@ -46,13 +48,16 @@ func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 			e.mu.Unlock()
 		}
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	e.healTrouble(ctx, name, err)
+	return err
 }
 
 // eyeTimeout bounds the wait for a kind's first list.
 const eyeTimeout = 30 * time.Second
 
 func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.Item) error {
+	Beat(ctx)
 	resource, err := e.parts.Cluster.Resource(it.Ref)
 	if err != nil {
 		return err // where its CRD is gone it may come back, and nothing else would tell
@@ -61,7 +66,7 @@ func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.
 	wait, cancel := context.WithTimeout(ctx, eyeTimeout)
 	defer cancel()
 	if err := e.parts.Eyes.Synced(wait, it.Ref); err != nil && !apierrors.IsForbidden(err) { // what may not be watched is looked at itself
-		return fmt.Errorf("%s can't be watched: %w", it.Ref.Kind, errors.Join(e.parts.Eyes.Blind(it.Ref), err))
+		return fmt.Errorf("can't be watched: %w", apply.Explain(it.Ref, err))
 	}
 	if s, ok := e.parts.Eyes.See(it.Ref); ok && s.UID == it.UID && s.Fingerprint == it.Fingerprint {
 		e.noDrift(name, it.Ref)
@@ -141,6 +146,8 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 	a := e.apps[name]
 	if was, known := a.drift[versionless(it.Ref)]; known {
 		found.Since = was.Since
+	} else {
+		e.parts.Meter.Drifted(name)
 	}
 	a.drift[versionless(it.Ref)] = found
 	h := a.heals[versionless(it.Ref)]
@@ -168,6 +175,7 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 	a.heals[versionless(it.Ref)] = h
 	e.mu.Unlock()
 	e.noDrift(name, it.Ref)
+	e.parts.Meter.Healed(name)
 	e.parts.Record.Event(name, false, "Healed", describe(found))
 	it.UID, it.Fingerprint = done.UID, done.Fingerprint
 	return e.refingerprint(ctx, name, it)

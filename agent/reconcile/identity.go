@@ -95,17 +95,6 @@ func rootSpec(path, account string) ([]byte, error) {
 	return fleet.Canonical(spec)
 }
 
-// blindHint says what to do about objects of an app that can't be watched, "" where
-// all can.
-func (e *Engine) blindHint(a *app) string {
-	for _, it := range a.kept.Items {
-		if err := e.parts.Eyes.Blind(it.Ref); err != nil && !isApp(it.Ref) {
-			return hint(err)
-		}
-	}
-	return ""
-}
-
 // withoutRefused takes out of the inventory again what was noted before it was
 // sent, where it is certain that it was not made: whoever it was sent as had no
 // right to it. Otherwise an app that never could be applied could not be taken away

@@ -25,6 +25,7 @@ type proposal struct {
 	demands  []gate.Demand
 	account  string // as whom it would be done
 	guard    string // why the prune guard stops it, or ""
+	again    bool   // it passed before, and goes on
 	note     string // what else people have to know, or ""
 	hooks    []hooks.Hook
 }
@@ -42,7 +43,13 @@ type passage struct {
 // pass takes a proposal to the gates. A plan is made, and kept under the same
 // id for as long as it would do the same; a plan that is let through is written
 // down as granted before it is carried out. kept is brought up to date.
-func (e *Engine) pass(ctx context.Context, kept *state.App, p proposal) (passage, error) {
+func (e *Engine) pass(ctx context.Context, kept *state.App, p proposal) (_ passage, err error) {
+	pulseOf(ctx).carries(p.revision, p.to)
+	if !p.again {
+		var done func(error)
+		ctx, done = beginStep(ctx, e.parts.Meter, Step{App: kept.Name, Phase: PhaseGate, Revision: p.revision, Digest: p.to})
+		defer func() { done(err) }()
+	}
 	if g := kept.Granted; g != nil && g.Action == p.action && g.To == p.to {
 		return passage{open: true, granted: true, by: g.By}, nil
 	}

@@ -26,8 +26,9 @@ type tries struct {
 // early tells that the last try failed, and that it is too early for the next.
 func (t tries) early(now time.Time) bool { return now.Before(t.notBefore) }
 
-// later has an app that failed tried again.
-func (e *Engine) later(name fleet.AppName) {
+// later has an app that failed tried again, not before the pause that the API
+// server asked for.
+func (e *Engine) later(name fleet.AppName, asked time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a, now := e.apps[name], time.Now()
@@ -39,7 +40,7 @@ func (e *Engine) later(name fleet.AppName) {
 		e.work.AddAfter(name, a.tries.notBefore.Sub(now))
 	default:
 		first, longest := e.retryOf(name, a)
-		pause := spread(backoff(a.tries.failed, first, longest))
+		pause := max(spread(backoff(a.tries.failed, first, longest)), asked)
 		a.tries.failed++
 		a.tries.notBefore = now.Add(pause)
 		e.work.AddAfter(name, pause)

@@ -141,15 +141,8 @@ func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Durat
 		s.Message, s.Hint = oneLine(e.content.misnamed), hint(e.content.misnamed)
 	case e.begun(k) != "":
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Starting", e.begun(k)
-	case len(a.drift) > 0:
-		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)+e.healPolicy(name, k).untilHealed(s.Drift)
-		look = e.tellFight(a, &s, look)
-	case a.extra > 0:
-		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
 	default:
-		s.Sync, s.Reason, s.Message = fleet.Synced, string(s.Health), sick
-		s.Hint = e.blindHint(a)
-		look = e.tellFight(a, &s, look)
+		look = e.assessApplied(name, a, &s, sick, look)
 	}
 	s.Holds = e.holdsOf(name)
 	if e.suspends(name) {
@@ -171,6 +164,24 @@ func (e *Engine) begun(k state.App) string {
 		return "not applied yet"
 	}
 	return ""
+}
+
+// assessApplied says how an app is of which all that is wanted was applied, and
+// when that has to be told anew.
+func (e *Engine) assessApplied(name fleet.AppName, a *app, s *fleet.AppStatus, sick string, look time.Duration) time.Duration {
+	switch {
+	case a.unhealed != nil:
+		a.tellUnhealed(s)
+		return look
+	case len(a.drift) > 0:
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)+e.healPolicy(name, a.kept).untilHealed(s.Drift)
+	case a.extra > 0:
+		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
+		return look
+	default:
+		s.Sync, s.Reason, s.Message, s.Hint = fleet.Synced, string(s.Health), sick, e.blindHint(a, s.Health)
+	}
+	return e.tellFight(a, s, look)
 }
 
 // health is the worst of the objects', with the reason of the first that is so,
@@ -242,7 +253,7 @@ func (e *Engine) teller(ctx context.Context) {
 			s = e.notFromRoot()
 		}
 		if s.Sync != "" { // otherwise there is nothing to tell yet
-			err := e.parts.Record.Status(ctx, name, toObject(s))
+			err := e.tellApp(ctx, name, s)
 			switch {
 			case err == nil || ctx.Err() != nil:
 			case errors.Is(err, fleet.ErrNotFound) && stranger:
@@ -259,6 +270,13 @@ func (e *Engine) teller(ctx context.Context) {
 		}
 		e.tell.Done(name)
 	}
+}
+
+// tellApp writes a status to the App object.
+func (e *Engine) tellApp(ctx context.Context, name fleet.AppName, s fleet.AppStatus) error {
+	ctx, p := e.alive.begins(ctx, name, PhaseStatus)
+	defer e.alive.end(p)
+	return e.parts.Record.Status(ctx, name, toObject(s))
 }
 
 // tellAgain has a status told again that had no App to be written to, a few
@@ -349,7 +367,7 @@ func toObject(s fleet.AppStatus) v1alpha1.AppStatus {
 func conditions(s fleet.AppStatus) []metav1.Condition {
 	held := s.Reason == reasonSuspended || s.Reason == reasonPinned
 	ready := s.Sync == fleet.Synced && s.Health == fleet.Healthy && !held && s.Reason != fighting
-	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == removeTimedOut || s.Reason == pruneTimedOut || s.Reason == hookFailed || s.Reason == hookTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
+	stalled := s.Sync == fleet.SyncUnknown || s.Reason == "ApplyFailed" || s.Reason == healFailed || s.Reason == waveTimedOut || s.Reason == recreateTimedOut || s.Reason == removeTimedOut || s.Reason == pruneTimedOut || s.Reason == hookFailed || s.Reason == hookTimedOut || s.Reason == fighting || s.Health == fleet.Degraded
 	moving := !ready && !stalled && !held && s.Sync != fleet.Pending
 	at := metav1.NewTime(s.Changed)
 	var out []metav1.Condition

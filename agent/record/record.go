@@ -5,6 +5,7 @@ package record
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -42,6 +43,7 @@ type Recorder struct {
 
 	mu    sync.Mutex
 	known map[fleet.AppName]sight
+	seen  bool // all Apps, once
 }
 
 // sight is what is kept of an App object.
@@ -232,10 +234,20 @@ func (r *Recorder) Replace(list []any, _ string) error {
 	for name, s := range now {
 		now[name] = newer(r.known[name], s)
 	}
-	r.known = now
+	r.known, r.seen = now, true
 	r.mu.Unlock()
 	for name := range now {
 		r.notify(name)
+	}
+	return nil
+}
+
+// Settling says that not all Apps were seen yet since the start.
+func (r *Recorder) Settling() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.seen {
+		return errors.New("the Apps were not listed yet")
 	}
 	return nil
 }

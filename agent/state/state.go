@@ -49,6 +49,7 @@ type Store struct {
 	parts    map[string][]string // head -> the parts it refers to
 	stale    map[string][]string // head -> parts that are there, and that it may not refer to
 	doubt    map[string][]sum    // Secret name -> what was sent, and may be kept
+	failing  map[string]error    // Secrets that could not be written when last it was tried
 }
 
 // data is what a Secret holds.
@@ -70,6 +71,7 @@ func New(cfg *rest.Config, namespace string) (*Store, error) {
 		parts:    map[string][]string{},
 		stale:    map[string][]string{},
 		doubt:    map[string][]sum{},
+		failing:  map[string]error{},
 	}, nil
 }
 
@@ -132,9 +134,32 @@ func (s *Store) put(ctx context.Context, name, kind string, labels map[string]st
 	}
 	if err != nil {
 		s.doubtIf(err, name, sumOf(payload))
-		return fmt.Errorf("secret %s: %w", name, err)
+		err = fmt.Errorf("secret %s: %w", name, err)
+		s.failed(ctx, name, err)
+		return err
 	}
 	s.remember(secret)
+	return nil
+}
+
+// failed notes that a Secret could not be written. That somebody asked to end is
+// no failure.
+func (s *Store) failed(ctx context.Context, name string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing[name] = err
+}
+
+// Failing says what can't be written: the last try to failed.
+func (s *Store) Failing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(s.failing)) {
+		return fmt.Errorf("the state can't be written: %w", s.failing[name])
+	}
 	return nil
 }
 
@@ -148,6 +173,7 @@ func (s *Store) remember(secret *corev1.Secret) {
 	defer s.mu.Unlock()
 	s.versions[secret.Name] = secret.ResourceVersion
 	delete(s.doubt, secret.Name)
+	delete(s.failing, secret.Name)
 }
 
 // delete removes the version of the Secret that we know; one that is gone
@@ -174,12 +200,15 @@ func (s *Store) drop(ctx context.Context, name string) error {
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		s.doubtIf(err, name, gone)
-		return fmt.Errorf("secret %s: %w", name, err)
+		err = fmt.Errorf("secret %s: %w", name, err)
+		s.failed(ctx, name, err)
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.versions, name)
 	delete(s.doubt, name)
+	delete(s.failing, name)
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"context"
 	"fmt"
 	"regexp"
 
@@ -38,27 +37,3 @@ func (k *kindWatch) explain(err error) error {
 }
 
 var whom = regexp.MustCompile(`User "system:serviceaccount:([^"]+)"`)
-
-// awaitSynced waits for the first list. It does not for one that is denied: only a
-// person can change that.
-func (k *kindWatch) awaitSynced(ctx context.Context) error {
-	select {
-	case <-k.synced:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-k.denied:
-	}
-	k.mu.RLock()
-	err := k.err
-	k.mu.RUnlock()
-	if apierrors.IsForbidden(err) {
-		return err
-	}
-	select {
-	case <-k.synced: // it was granted since
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

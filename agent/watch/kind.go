@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -35,11 +34,9 @@ type kindWatch struct {
 	mu     sync.RWMutex
 	seen   map[objectKey]Sight
 	moved  map[objectKey]bool // what the watch told during LookAgain; nil: none is at work
-	err    error
+	blind  blindness
 	once   sync.Once
 	synced chan struct{}
-	deny   sync.Once
-	denied chan struct{} // it was, once
 }
 
 var _ cache.TransformingStore = (*kindWatch)(nil)
@@ -201,19 +198,4 @@ func (k *kindWatch) ref(key objectKey) fleet.ObjectRef {
 // lookInto has the pods of a workload looked at while it is not well; nil: it is gone.
 func (k *kindWatch) lookInto(key objectKey, r *reduced) {
 	k.watcher.lookInto(k.ctx, k.ref(key), r, func() { k.tell(key, false) })
-}
-
-// failed notes why the kind can't be listed or watched; nil clears it.
-func (k *kindWatch) failed(err error) {
-	err = k.explain(err)
-	if apierrors.IsForbidden(err) {
-		defer k.deny.Do(func() { close(k.denied) })
-	}
-	k.mu.Lock()
-	was := k.err
-	k.err = err
-	k.mu.Unlock()
-	if err != nil && was == nil {
-		k.watcher.log.Warn("a kind can't be watched", "kind", k.kind.Kind, "group", k.kind.Group, "error", err)
-	}
 }

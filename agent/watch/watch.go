@@ -40,6 +40,8 @@ type Sight struct {
 type Event struct {
 	Ref  fleet.ObjectRef
 	Gone bool
+	// Blind: it is about the kind, which can't be watched any more, or can again.
+	Blind bool
 }
 
 // Watcher watches kinds as they are asked for.
@@ -78,9 +80,9 @@ func (w *Watcher) Watch(ctx context.Context, ref fleet.ObjectRef, resource schem
 	if _, ok := w.kinds[gk]; ok {
 		return
 	}
-	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, resource: resource, denied: make(chan struct{}), served: w.api.Resource(resource), synced: make(chan struct{}), seen: map[objectKey]Sight{}}
+	k := &kindWatch{watcher: w, ctx: ctx, kind: ref, resource: resource, served: w.api.Resource(resource), synced: make(chan struct{}), blind: blindness{turned: make(chan struct{})}, seen: map[objectKey]Sight{}}
 	w.kinds[gk] = k
-	lw := listWatch(k.served, k.failed)
+	lw := k.listWatch(k.served)
 	reflector := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, k, cache.ReflectorOptions{Name: resource.String()})
 	w.group.Go(func() { reflector.RunWithContext(ctx) })
 }
@@ -88,14 +90,32 @@ func (w *Watcher) Watch(ctx context.Context, ref fleet.ObjectRef, resource schem
 // Wait returns when every watch has ended.
 func (w *Watcher) Wait() { w.group.Wait() }
 
-// Synced waits until all that exists of a watched kind has been seen once. Where
-// the agent may not see the kind it says so at once: apierrors.IsForbidden.
+// Synced waits until all that exists of a watched kind has been seen once. The
+// error says why it can't be seen.
 func (w *Watcher) Synced(ctx context.Context, ref fleet.ObjectRef) error {
 	k := w.kind(ref)
 	if k == nil {
 		return fmt.Errorf("%s is not watched", ref.Kind)
 	}
-	return k.awaitSynced(ctx)
+	for {
+		k.mu.RLock()
+		blind, turned := k.blind.err(), k.blind.turned
+		k.mu.RUnlock()
+		select {
+		case <-k.synced:
+			return nil
+		default:
+		}
+		if blind != nil {
+			return blind
+		}
+		select {
+		case <-k.synced:
+		case <-turned:
+		case <-ctx.Done():
+			return fmt.Errorf("the first list of %s did not come: %w", ref.Kind, ctx.Err())
+		}
+	}
 }
 
 // See gives what was last seen of an object.
@@ -122,7 +142,7 @@ func (w *Watcher) Blind(ref fleet.ObjectRef) error {
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.err
+	return k.blind.err()
 }
 
 func (w *Watcher) kind(ref fleet.ObjectRef) *kindWatch {
@@ -131,19 +151,19 @@ func (w *Watcher) kind(ref fleet.ObjectRef) *kindWatch {
 	return w.kinds[schema.GroupKind{Group: ref.Group, Kind: ref.Kind}]
 }
 
-func listWatch(r dynamic.ResourceInterface, report func(error)) *cache.ListWatch {
+func (k *kindWatch) listWatch(r dynamic.ResourceInterface) *cache.ListWatch {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = inventory.AppLabel
 			list, err := r.List(ctx, o)
-			report(err)
+			k.listed(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 			o.LabelSelector = inventory.AppLabel
 			events, err := r.Watch(ctx, o)
-			if err == nil || o.SendInitialEvents == nil { // else it is listed next
-				report(err)
+			if err == nil || o.SendInitialEvents == nil { // where a list as a watch is refused, a plain one follows
+				k.watches(err)
 			}
 			return events, err
 		},

@@ -78,7 +78,7 @@ func newCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&file, "config", "/etc/capstan/config/agent.yaml", "configuration file")
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default: the pod's ServiceAccount)")
-	cmd.Flags().StringVar(&listen, "listen", "", "address for /healthz and /readyz, over the configuration's")
+	cmd.Flags().StringVar(&listen, "listen", "", "address for /healthz, /readyz and /metrics, over the configuration's")
 	cmd.Flags().StringVar(&level, "log-level", cmp.Or(os.Getenv("CAPSTAN_AGENT_LOG_LEVEL"), "info"), "debug, info, warn or error")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fleet.WithHint(err, c.CommandPath()+" --help shows the flags")
