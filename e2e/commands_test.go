@@ -33,7 +33,7 @@ const (
 //	says CLUSTER NAME REASON REGEXP       why an app is not Ready: App object and capstan get apps agree
 //	confirm CLUSTER NAME                  confirm the plan that waits for an app of capstan-system, as the cluster's people do
 //	same CLUSTER KIND/NAME...             these objects were not made anew since this was first asked
-//	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge ...   try until it is so
+//	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge|probe ...   try until it is so
 //	edit FILE OLD NEW                     replace in a file of the fleet repository
 //	append FILE LINE                      add a line to one
 //	push MESSAGE                          commit and push all of it
@@ -42,6 +42,7 @@ const (
 //	revert                                push the undoing of the last commit
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
 //	hub replace                           put an empty hub in its place, which clusters have to join anew
+//	probe CLUSTER agent|standby PATH      ask an agent over HTTP: /healthz, /readyz?verbose, /metrics
 //	agent CLUSTER standby                 start one more agent there
 //	git down|up|refuse|accept             what the Git server says
 //	other start|down|up                   a second Git server with a repository; its URL is in $OTHER_REPO
@@ -77,6 +78,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"rewrite": script((*play).rewrite),
 	"forge":   script((*play).forge),
 	"nowhere": script((*play).nowhere),
+	"probe":   script((*play).probe),
 	"seal":    script((*play).seal),
 	"key":     script((*play).ageKey),
 	"other":   other,
@@ -275,7 +277,7 @@ func (p *play) until(args []string) (string, error) {
 		return "", errUsage
 	}
 	try, ok := map[string]command{
-		"capstan": (*play).capstan, "kubectl": (*play).kubectl, "app": (*play).app, "says": (*play).says, "forge": (*play).forge,
+		"capstan": (*play).capstan, "kubectl": (*play).kubectl, "app": (*play).app, "says": (*play).says, "forge": (*play).forge, "probe": (*play).probe,
 	}[args[0]]
 	if !ok {
 		return "", errUsage

@@ -37,6 +37,8 @@ type Spoke struct {
 	dir       string
 	manifests string // as applied by Join
 	spec      process.Spec
+	listen    string // where the agent answers probes and shows metrics
+	waiting   string // where the standby does
 	agent     *process.Process
 	standby   *process.Process // nil unless StartStandby was called
 }
@@ -123,13 +125,16 @@ func (s *Stage) Install(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if p.listen, err = freeAddress(); err != nil {
+		return err
+	}
 	kubeconfig := p.AgentKubeconfig()
 	if err := cluster.ServiceAccountKubeconfig(ctx, p.Kubeconfig(), agentNamespace, agentAccount, kubeconfig); err != nil {
 		return err
 	}
 	p.spec = process.Spec{
 		Path: s.cfg.Programs[build.Agent],
-		Args: []string{"--config", config, "--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"},
+		Args: []string{"--config", config, "--kubeconfig", kubeconfig, "--listen", p.listen},
 		Dir:  p.dir,
 		Log:  filepath.Join(p.dir, "agent.log"),
 	}
@@ -187,9 +192,25 @@ func (p *Spoke) StartAgent() (err error) {
 // StartStandby starts one more agent, from the same configuration: it waits for
 // the Lease, as the second replica of a Deployment does.
 func (p *Spoke) StartStandby() (err error) {
-	p.standby, err = process.Start(p.spec)
+	if p.waiting, err = freeAddress(); err != nil {
+		return err
+	}
+	spec := p.spec
+	spec.Args = append(slices.Clone(spec.Args), "--listen", p.waiting) // the last one counts
+	p.standby, err = process.Start(spec)
 	return err
 }
+
+func freeAddress() (string, error) {
+	port, err := cluster.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
+// AgentAddress is where the agent answers probes and shows its metrics. After Install.
+func (p *Spoke) AgentAddress() string { return p.listen }
+
+// StandbyAddress is where the one does that waits for the Lease. After StartStandby.
+func (p *Spoke) StandbyAddress() string { return p.waiting }
 
 // AgentLog is the file the agent logs to.
 func (p *Spoke) AgentLog() string { return p.spec.Log }
