@@ -31,6 +31,7 @@ type rare struct {
 	drift   []fleet.DriftSummary
 	source  *fleet.SourceStatus
 	holds   []fleet.Hold
+	retry   *fleet.Retry
 }
 
 // between separates images. plain leaves none of it in them.
@@ -42,8 +43,8 @@ func keep(s fleet.AppStatus) *kept {
 		message: unique.Make(s.Message), hint: unique.Make(s.Hint), reason: unique.Make(s.Reason), path: unique.Make(s.Path),
 		images: unique.Make(strings.Join(s.Images, between)), objects: s.Objects, changed: s.Changed,
 	}
-	if s.Pending != nil || len(s.Drift) > 0 || s.Source != nil || len(s.Holds) > 0 {
-		k.rare = &rare{s.Pending, s.Drift, s.Source, s.Holds}
+	if s.Pending != nil || len(s.Drift) > 0 || s.Source != nil || len(s.Holds) > 0 || s.Retry != nil {
+		k.rare = &rare{s.Pending, s.Drift, s.Source, s.Holds, s.Retry}
 	}
 	return k
 }
@@ -60,7 +61,7 @@ func (k *kept) status(cluster string, app fleet.AppName) fleet.AppStatus {
 		s.Images = strings.Split(all, between)
 	}
 	if k.rare != nil {
-		s.Pending, s.Drift, s.Source, s.Holds = k.rare.pending, k.rare.drift, k.rare.source, k.rare.holds
+		s.Pending, s.Drift, s.Source, s.Holds, s.Retry = k.rare.pending, k.rare.drift, k.rare.source, k.rare.holds, k.rare.retry
 	}
 	return s
 }
