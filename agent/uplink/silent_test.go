@@ -18,20 +18,18 @@ import (
 // both ends still have a connection, and nothing comes through.
 type lossy struct {
 	net.Listener
-	to func() string
-
 	mu    sync.Mutex
 	lost  chan struct{} // closed when what is connected by then is forgotten
 	conns []net.Conn
 }
 
-func newLossy(t *testing.T, to func() string) *lossy {
+func newLossy(t *testing.T, to string) *lossy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &lossy{Listener: l, to: to, lost: make(chan struct{})}
+	p := &lossy{Listener: l, lost: make(chan struct{})}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -43,7 +41,7 @@ func newLossy(t *testing.T, to func() string) *lossy {
 				t.Error(err)
 				return
 			}
-			far, err := net.Dial("tcp", to())
+			far, err := net.Dial("tcp", to)
 			if err != nil {
 				near.Close()
 				continue
@@ -101,13 +99,10 @@ func (p *lossy) forget() {
 }
 
 func TestALineThatWasForgottenInBetweenIsGivenUp(t *testing.T) {
-	var h *fakeHub
-	line := newLossy(t, func() string { return strings.TrimPrefix(h.srv.ClientURL(), "nats://") })
-	h = newHubWith(t, func(h *fakeHub) {
-		h.urls = func() []string { return []string{"nats://" + line.Addr().String()} }
-		// The server's own pings are not what finds it.
-		h.options = func(o *server.Options) { o.PingInterval = time.Hour }
-	})
+	// The server's own pings are not what finds it.
+	h := newHubWith(t, func(h *fakeHub) { h.options = func(o *server.Options) { o.PingInterval = time.Hour } })
+	line := newLossy(t, strings.TrimPrefix(h.srv.ClientURL(), "nats://"))
+	h.urls = func() []string { return []string{"nats://" + line.Addr().String()} }
 	u := openWith(t, uplink.Config{Token: h.token("j1"), DeadAfter: time.Second}, newSpoke(status("web", "well")), &vault{})
 	begin(t, u)
 	h.is("all is reported", func() bool { return h.resent == 1 })
