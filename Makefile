@@ -58,7 +58,7 @@ bench-fleet: ## measure the hub with simulated agents (FLEET=1000,5000,10000)
 
 .PHONY: soak
 soak: ## kill hubs, NATS servers, agents and control planes (ROUNDS=100, and twice as often agents), and look what is lost
-	cd e2e && go test -v -count=1 -timeout 150m ./soak -rounds $(ROUNDS) -within 60m
+	cd e2e && go test -v -count=1 -timeout 150m ./soak -seed 0 -rounds $(ROUNDS) -within 60m
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## format, layers and everything else that can be read off the source

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -239,4 +241,42 @@ func unnoted(t *testing.T) (*spoke, int) {
 	s.eventually("done", func() bool { return s.cluster.requests() >= before+2 && !s.cluster.there(configMap("b")) })
 	s.cluster.sentAlready(configMap("a"), "", "")
 	return s, before
+}
+
+// The agent ended after it had sent b and noted that, and before it noted what was
+// applied in all; then somebody deleted b, and Git went on.
+func TestWhatWasSentBeforeACrashAndDeletedSinceIsMadeAnew(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b")}, nil)
+	s.synced("web")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.memory.LoadApps(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if a.Name != app("web") {
+			continue
+		}
+		objects, err := a.Applied()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Digest = "sha256:of what was before"
+		if err := a.SetObjects(slices.DeleteFunc(objects, func(o unit.Object) bool { return o.Ref.Name == "b" })); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.memory.SaveApp(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.cluster.mu.Lock()
+	delete(s.cluster.objects, key(configMap("b")))
+	s.cluster.mu.Unlock()
+	s.repo.files["web"] = strings.Replace(configMaps("1", "a", "b"), `"1"`, `"2"`, 1)
+	s.start()
+	s.until("web", "whole", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && s.cluster.content(configMap("b")) != ""
+	})
 }

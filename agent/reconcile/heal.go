@@ -88,8 +88,14 @@ func (e *Engine) healItem(ctx context.Context, name fleet.AppName, it inventory.
 
 func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.Item, live *unstructured.Unstructured) error {
 	object, heals, ok, err := e.applied(name, it.Ref)
-	if err != nil || !ok {
+	if err != nil {
 		return err
+	}
+	if !ok { // sent before a crash, and not noted as applied: Git will say what it is to be
+		e.mu.Lock()
+		e.apps[name].look[versionless(it.Ref)] = true
+		e.mu.Unlock()
+		return nil
 	}
 	if (live == nil || string(live.GetUID()) != it.UID) && e.awaitsGit(name, it.Ref) {
 		return nil
