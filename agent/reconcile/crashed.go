@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -114,4 +115,14 @@ func (a *app) stay(wanted []unit.Object) {
 			a.look[ref] = true
 		}
 	}
+}
+
+// toBePruned tells that a plan which waits would prune an object.
+func (e *Engine) toBePruned(name fleet.AppName, ref fleet.ObjectRef) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.apps[name].kept.Pending
+	return p != nil && slices.ContainsFunc(p.Changes, func(c fleet.Change) bool {
+		return c.Action == fleet.Prune && c.Object.Same(ref)
+	})
 }
