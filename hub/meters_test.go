@@ -1,19 +1,13 @@
 package hub_test
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/VictoriaMetrics/metricsql"
-	"sigs.k8s.io/yaml"
-
 	"github.com/capstan-gitops/capstan/hub"
+	"github.com/capstan-gitops/capstan/manifests/monitoring/monitoringtest"
 	"github.com/capstan-gitops/capstan/pkg/client"
 )
 
@@ -75,90 +69,10 @@ func TestTheHubIsMeasured(t *testing.T) {
 	}
 }
 
-// expressions are all of the rules' and the dashboard's, by where they are.
-func expressions(t *testing.T) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	read := func(name string) []byte {
-		b, err := os.ReadFile(filepath.Join("..", "manifests", "monitoring", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	var rules struct {
-		Groups []struct {
-			Name  string `json:"name"`
-			Rules []struct {
-				Alert       string            `json:"alert"`
-				Expr        string            `json:"expr"`
-				For         string            `json:"for"`
-				Labels      map[string]string `json:"labels"`
-				Annotations map[string]string `json:"annotations"`
-			} `json:"rules"`
-		} `json:"groups"`
-	}
-	if err := yaml.UnmarshalStrict(read("alerts.yaml"), &rules); err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range rules.Groups {
-		for _, r := range g.Rules {
-			if out[r.Alert] != "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
-				t.Errorf("alert %q is there twice, or lacks severity, summary or description", r.Alert)
-			}
-			out[r.Alert] = r.Expr
-		}
-	}
-	var board struct {
-		Panels []struct {
-			Title   string `json:"title"`
-			Targets []struct {
-				Expr string `json:"expr"`
-			} `json:"targets"`
-		} `json:"panels"`
-	}
-	if err := json.Unmarshal(read("dashboard.json"), &board); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range board.Panels {
-		for i, target := range p.Targets {
-			out[fmt.Sprintf("panel %q %d", p.Title, i)] = strings.ReplaceAll(target.Expr, "$__rate_interval", "5m")
-		}
-	}
-	return out
-}
-
-var metricName = regexp.MustCompile(`(?m)^([a-zA-Z_:][a-zA-Z0-9_:]*)[ {]`)
-
 // A panel or an alert about a metric that does not exist never shows anything.
 func TestDashboardAndAlertsAreAboutMetricsThatExist(t *testing.T) {
-	known := []string{"up"} // Prometheus' own
-	for _, m := range metricName.FindAllStringSubmatch(measured(t), -1) {
-		known = append(known, m[1])
-	}
-	n := 0
-	for where, expr := range expressions(t) {
-		parsed, err := metricsql.Parse(expr)
-		if err != nil {
-			t.Errorf("%s: %v", where, err)
-			continue
-		}
-		metricsql.VisitAll(parsed, func(e metricsql.Expr) {
-			m, ok := e.(*metricsql.MetricExpr)
-			if !ok {
-				return
-			}
-			n++
-			for _, filters := range m.LabelFilterss {
-				for _, f := range filters {
-					if f.Label == "__name__" && !slices.Contains(known, f.Value) {
-						t.Errorf("%s: there is no metric %s", where, f.Value)
-					}
-				}
-			}
-		})
-	}
-	if n < 20 {
+	dir := filepath.Join("..", "manifests", "monitoring")
+	if n := monitoringtest.Check(t, measured(t), filepath.Join(dir, "alerts.yaml"), filepath.Join(dir, "dashboard.json")); n < 20 {
 		t.Errorf("only %d metrics are named", n)
 	}
 }
