@@ -24,6 +24,10 @@ const (
 	// stormy is the share of what is needed that is allocated in one look when many
 	// come at once.
 	stormy = 40
+	// lasting is how many looks a storm has all the room it can use. One that goes
+	// on, as when ten thousand agents come for the first time, leaves what stays in
+	// the holes of what does not, and such memory is never whole again.
+	lasting = 10
 )
 
 // tendMemory keeps the process near what it needs, until ctx ends; what it
@@ -68,6 +72,7 @@ type keeper struct {
 	pace    uint64 // bytes allocated a look, lately; stacks too
 	swollen bool   // since a storm it has not come down to what it needs
 	asked   bool   // the last look had it collected
+	storms  int    // looks at a storm, less those at none since
 }
 
 // look tells the limit from now on, in bytes, and whether it is worth it to
@@ -84,14 +89,18 @@ func (k *keeper) look(now memory) (limit int64, collect bool) {
 	switch {
 	case storm:
 		k.swollen = true
+		k.storms = min(k.storms+1, 2*lasting)
 	case k.asked:
 		// Each collection makes stacks half as large, at most.
 		k.swollen = k.need < needed-needed/32
 	}
+	if !storm {
+		k.storms = max(k.storms-1, 0)
+	}
 	k.asked = k.swollen && !storm
 	k.pace = max(allocated, k.pace*15/16) // up at once, down slowly
 	k.before = now
-	return memoryLimit(k.need, k.pace), k.asked
+	return memoryLimit(k.need, k.pace, k.storms > lasting), k.asked
 }
 
 // memory is what the runtime says of itself, in bytes.
@@ -122,9 +131,13 @@ func readMemory() memory {
 
 // memoryLimit leaves room for what is allocated between two collections at a pace, in
 // bytes a look: a sixteenth of what is needed at least, since each collection costs
-// in proportion to it, and as much again at most.
-func memoryLimit(need, pace uint64) int64 {
+// in proportion to it, and as much again at most; a third of it while a storm lasts.
+func memoryLimit(need, pace uint64, lasts bool) int64 {
+	most := need
+	if lasts {
+		most = need / 3
+	}
 	room := pace * uint64(collectEvery/memoryLooks)
-	room = max(need/16, min(room, need))
+	room = max(need/16, min(room, most))
 	return int64(need + max(room, leastRoom))
 }
