@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/agent/watch"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -122,9 +123,10 @@ func TestDriftIsHealedWhileGitWasNotReadYet(t *testing.T) {
 
 // pruned is a spoke whose agent crashed when it had pruned an object, and before
 // it wrote that down; somebody may have taken the name since.
-func pruned(t *testing.T, by string) (s *spoke, release func()) {
+func pruned(t *testing.T, by string, others ...string) (s *spoke, release func()) {
 	t.Helper()
-	s = newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b")}, nil)
+	s = newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", append(others, "a", "b")...)},
+		func(c *reconcile.Config) { c.Guard = inventory.Guard{MaxObjects: 1, MaxPercent: 100} })
 	s.synced("web")
 	s.synced("root")
 	if err := s.stop(); err != nil {
@@ -164,6 +166,26 @@ func TestWhatSomebodyElseMadeUnderAPrunedNameIsLeftAlone(t *testing.T) {
 	s.until("web", "without it", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 1 })
 	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
 		t.Errorf("it is now %q", got)
+	}
+}
+
+// The next plan is another one, and waits for a person.
+func TestWhatSomebodyElseMadeUnderANameWhosePruneWaitsIsLeftAlone(t *testing.T) {
+	s, release := pruned(t, "somebody else", "c")
+	s.shown("web")
+	release()
+	waits := s.because("web", "WaitsForConfirmation")
+	s.cluster.touch(configMap("b"))
+	s.cluster.edit(configMap("a"), "")
+	s.eventually("healed all the same", func() bool { return s.cluster.there(configMap("a")) })
+	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
+		t.Errorf("while its prune waits it is %q", got)
+	}
+	s.told.note(func() { s.told.confirmed[app("web")] = waits.Pending.Plan })
+	s.engine.AppSeen(app("web"))
+	s.until("web", "without them", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 1 })
+	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
+		t.Errorf("when its prune is done it is %q", got)
 	}
 }
 
@@ -275,7 +297,10 @@ func TestWhatWasSentBeforeACrashAndDeletedSinceIsMadeAnew(t *testing.T) {
 	delete(s.cluster.objects, key(configMap("b")))
 	s.cluster.mu.Unlock()
 	s.repo.files["web"] = strings.Replace(configMaps("1", "a", "b"), `"1"`, `"2"`, 1)
+	s.repo.mu.Lock()
 	s.start()
+	s.eventually("looked at before Git was read", func() bool { return s.cluster.did("get ConfigMap b") != "" })
+	s.repo.mu.Unlock()
 	s.until("web", "whole", func(a fleet.AppStatus) bool {
 		return a.Sync == fleet.Synced && s.cluster.content(configMap("b")) != ""
 	})
