@@ -74,6 +74,7 @@ func Run(ctx context.Context, cfg Config, agentVersion string, log *slog.Logger)
 	}
 	a := &agent{cfg: cfg, version: agentVersion, log: log, api: api, times: &times, counts: counts, traces: traces}
 	a.sources = cfg.sources(len(policy.Rules) > 0)
+	a.sources.Fetched = meter{counts, traces}.fetched
 	if _, err := source.New(a.sources.Own); err != nil { // its files are there
 		return fmt.Errorf("source: %w", err)
 	}

@@ -13,8 +13,11 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
+// fetch is the phase in which a repository is looked at: the one that is no app's.
+const fetch = "fetch"
+
 func newMetrics(version string) *metrics.Metrics {
-	phases := make([]string, 0, len(reconcile.Phases))
+	phases := []string{fetch}
 	for _, p := range reconcile.Phases {
 		phases = append(phases, string(p))
 	}
@@ -22,7 +25,7 @@ func newMetrics(version string) *metrics.Metrics {
 }
 
 // meter tells the metrics, and the traces where there are any, what the engine
-// does.
+// and the sources do.
 type meter struct {
 	counts *metrics.Metrics
 	traces *tracing.Tracer // nil: there are none
@@ -55,6 +58,15 @@ func (m meter) trace(ctx context.Context, s reconcile.Step) (context.Context, fu
 func (m meter) Drifted(fleet.AppName) { m.counts.DriftFound() }
 func (m meter) Healed(fleet.AppName)  { m.counts.DriftHealed() }
 
+func (m meter) fetched(f source.Fetched) {
+	m.counts.Phase(fetch, f.Took, f.Err)
+	if m.traces != nil && (f.New || f.Err != nil) {
+		m.traces.Fetched(tracing.Fetch{
+			Repository: f.URL, Follows: f.Follows, Revision: f.Revision, Began: f.Began, Took: f.Took, Failed: f.Err != nil,
+		})
+	}
+}
+
 // openTraces makes the traces that the configuration or the environment asks for:
 // nil where neither does. The returned function sends what waits, and ends them.
 func openTraces(ctx context.Context, cfg Config, version string, log *slog.Logger) (*tracing.Tracer, func(), error) {
@@ -78,18 +90,8 @@ func openTraces(ctx context.Context, cfg Config, version string, log *slog.Logge
 	}, nil
 }
 
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// measured are what the metrics show at each scrape. A repository that answered
-// when it was last looked at is as new as can be; one that fails is as old as its
-// last answer, or as this agent's work, where it never answered.
+// measured are what the metrics show at each scrape.
 func measured(e *reconcile.Engine, p *source.Pool) metrics.Sources {
-	since := time.Now()
 	return metrics.Sources{
 		Apps: func() []metrics.App {
 			all := e.Measure()
@@ -104,13 +106,10 @@ func measured(e *reconcile.Engine, p *source.Pool) metrics.Sources {
 			return out
 		},
 		Repositories: func() []metrics.Repository {
-			var out []metrics.Repository
-			for _, r := range p.Statuses() {
-				m := metrics.Repository{URL: r.URL, Follows: r.Follows, Reached: time.Now()}
-				if r.Failing {
-					m.Reached = latest(r.Reached, since)
-				}
-				out = append(out, m)
+			all := p.Reached()
+			out := make([]metrics.Repository, 0, len(all))
+			for _, r := range all {
+				out = append(out, metrics.Repository{URL: r.URL, Follows: r.Follows, Reached: r.At})
 			}
 			return out
 		},

@@ -60,7 +60,7 @@ var (
 	appDesc      = describe("capstan_agent_app_status", "1, with how an app is.", "namespace", "app", "sync", "health")
 	syncedDesc   = describe("capstan_agent_app_last_sync_timestamp_seconds", "When a change of an app was last applied whole; absent where none was.", "namespace", "app")
 	driftedDesc  = describe("capstan_agent_app_drifted_objects", "Objects of an app that differ from what was applied; absent where none does.", "namespace", "app")
-	ageDesc      = describe("capstan_agent_source_age_seconds", "How long ago a repository last answered, where it fails; 0 where it does not.", "repository", "follows")
+	ageDesc      = describe("capstan_agent_source_age_seconds", "How long ago a repository was last reached.", "repository", "follows")
 	queueDesc    = describe("capstan_agent_queue_depth", "What is to be done: apps to look at, statuses to write.", "queue")
 	busyDesc     = describe("capstan_agent_workers_busy", "Workers that are at work on an app.")
 	syncs        = []fleet.Sync{fleet.Synced, fleet.OutOfSync, fleet.Pending, fleet.SyncUnknown}

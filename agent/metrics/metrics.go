@@ -51,7 +51,7 @@ func New(version string, phases []string) *Metrics {
 		m.registry.MustRegister(h)
 		return h
 	}
-	m.phases = histogram("capstan_agent_phase_duration_seconds", "How long one phase of the work on one app took.",
+	m.phases = histogram("capstan_agent_phase_duration_seconds", "How long one phase of the work on one app, or one look at a repository, took.",
 		[]float64{.001, .005, .02, .1, .5, 1, 5, 15, 60, 300}, "phase")
 	m.failures = counter("capstan_agent_phase_failures_total", "Phases that ended with an error.", "phase")
 	m.renders = counter("capstan_agent_renders_total", "Renders, by what became of them.", "outcome")

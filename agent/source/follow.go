@@ -34,6 +34,7 @@ type follower struct {
 	latest   *unit.Snapshot
 	err      error
 	status   fleet.SourceStatus
+	reached  time.Time // the repository itself, last
 }
 
 // secret is what was told of a Secret.
@@ -45,7 +46,7 @@ type secret struct {
 func newFollower(p *Pool, what unit.Source, cfg Config) *follower {
 	return &follower{
 		pool: p, what: what, cfg: cfg, status: fleet.SourceStatus{URL: cfg.URL, Follows: cfg.Ref.String()}, users: map[fleet.AppName]struct{}{},
-		now: make(chan struct{}, 1), pushed: make(chan struct{}, 1), unused: make(chan struct{}),
+		reached: time.Now(), now: make(chan struct{}, 1), pushed: make(chan struct{}, 1), unused: make(chan struct{}),
 	}
 }
 
@@ -133,6 +134,7 @@ func (f *follower) wasTold() bool {
 
 // fetch tells whether it went well.
 func (f *follower) fetch(ctx context.Context) bool {
+	began := time.Now()
 	snapshot, err := f.newest(ctx)
 	if ctx.Err() != nil {
 		return false
@@ -144,7 +146,9 @@ func (f *follower) fetch(ctx context.Context) bool {
 		}
 		return false
 	}
-	if moved, is := f.note(snapshot, err); is {
+	moved, is := f.note(snapshot, err)
+	f.tellFetched(began, snapshot, moved.Head, err)
+	if is {
 		f.pool.moved(moved)
 	}
 	return err == nil
@@ -196,11 +200,16 @@ func (f *follower) open() error {
 // note makes the outcome of a fetch known. It tells whether that is news.
 func (f *follower) note(snapshot unit.Snapshot, err error) (unit.Moved, bool) {
 	status := fleet.SourceStatus{URL: f.cfg.URL, Follows: f.cfg.Ref.String()}
+	var reached time.Time
 	if f.repository != nil {
 		status.Failing, status.Reached = f.repository.failing()
+		reached = f.repository.reached()
 	}
 	f.pool.mu.Lock()
 	defer f.pool.mu.Unlock()
+	if reached.After(f.reached) {
+		f.reached = reached
+	}
 	moved := unit.Moved{Own: f.what.IsZero(), Apps: slices.Collect(maps.Keys(f.users))}
 	log := f.pool.log.With("repository", f.cfg.URL, "follows", f.cfg.Ref.String())
 	before, was := f.latest, f.status

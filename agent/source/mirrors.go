@@ -67,6 +67,10 @@ func (r *Repository) failing() (bool, time.Time) {
 	return false, time.Time{}
 }
 
+// reached is when the repository itself last answered; zero: it never did. It is
+// for who fetches.
+func (r *Repository) reached() time.Time { return r.spots[0].reached }
+
 // inOrder is as configured, but for those that failed lately: they come last. A
 // clock that was set back does not keep one there for longer than it should be.
 func (r *Repository) inOrder() []*spot {

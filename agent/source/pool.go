@@ -25,6 +25,8 @@ type PoolConfig struct {
 	// PushSpread is within which time after a push is looked, at random: a fleet
 	// is not to trample the server.
 	PushSpread time.Duration
+	// Fetched is told of every look at a repository; nil: nobody is. It must not block.
+	Fetched func(Fetched)
 }
 
 // Heads keeps which commits were followed, over a restart. fleet.ErrConflict

@@ -58,7 +58,7 @@ func (t *Tracer) opened(l *look, s Step) trace.Span {
 	defer l.mu.Unlock()
 	if l.span == nil {
 		_, l.span = t.tracer.Start(context.Background(), "sync", trace.WithTimestamp(l.began), trace.WithNewRoot(),
-			trace.WithAttributes(named(l.app)...))
+			trace.WithAttributes(named(l.app)...), trace.WithLinks(t.cause(s.Revision)...))
 	}
 	if s.Revision != "" {
 		l.span.SetAttributes(revision(s.Revision))

@@ -56,8 +56,9 @@ type Tracer struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 
-	mu   sync.Mutex
-	last map[fleet.AppName]trace.SpanContext // whose status was not written since
+	mu      sync.Mutex
+	fetches []brought                           // the last of them, the newest last
+	last    map[fleet.AppName]trace.SpanContext // whose status was not written since
 }
 
 // New makes a Tracer. It connects to nothing: what can't be sent is dropped, and

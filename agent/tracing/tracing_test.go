@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -110,6 +111,8 @@ var web = fleet.AppName{Namespace: "shop", Name: "web"}
 func TestASyncIsATrace(t *testing.T) {
 	c := collect(t)
 	tr := tracer(t, tracing.Config{Endpoint: c.URL})
+	tr.Fetched(fetch("main@sha1:abc"))
+	tr.Fetched(fetch("other@sha1:def"))
 	ctx, looked := tr.Look(t.Context(), web)
 	_, rendered := tr.Step(ctx, tracing.Step{Name: "render", App: web, Revision: "main@sha1:abc", Path: "apps/web"})
 	rendered(nil)
@@ -136,12 +139,21 @@ func TestASyncIsATrace(t *testing.T) {
 	if strings.Contains(c.raw, "hunter2") {
 		t.Error("what was sent holds a value")
 	}
-	if len(c.spans) != 6 {
+	if len(c.spans) != 8 {
 		t.Errorf("%d spans: a look in which nothing was done, or a second status, has one", len(c.spans))
 	}
-	sync := c.span(t, "sync")
+	fetched, sync := c.span(t, "fetch"), c.span(t, "sync") // the first of each
 	if a := attributes(sync); a["capstan.app"] != "web" || a["capstan.namespace"] != "shop" || a["capstan.revision"] != "main@sha1:abc" || a["capstan.digest"] != "sha256:def" {
 		t.Errorf("sync has %v", a)
+	}
+	if len(sync.Links) != 1 || string(sync.Links[0].TraceId) != string(fetched.TraceId) {
+		t.Errorf("the sync is not linked to the fetch that brought its revision: %v", sync.Links)
+	}
+	if a := attributes(fetched); a["capstan.repository"] != "https://git.example.com/fleet.git" || a["capstan.follows"] != "branch main" || a["capstan.revision"] != "main@sha1:abc" {
+		t.Errorf("fetch has %v", a)
+	}
+	if d := time.Duration(fetched.EndTimeUnixNano - fetched.StartTimeUnixNano); d != 100*time.Millisecond {
+		t.Errorf("the fetch took %s", d)
 	}
 	for name, parent := range map[string]string{"render": "sync", "gate": "sync", "preview": "gate", "apply": "sync", "status": "sync"} {
 		s, p := c.span(t, name), c.span(t, parent)
@@ -154,6 +166,30 @@ func TestASyncIsATrace(t *testing.T) {
 	}
 	if c.span(t, "apply").Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR || sync.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR || c.span(t, "render").Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR {
 		t.Error("what failed is not what is said to have failed")
+	}
+}
+
+// fetch is a look at a repository that brought a revision.
+func fetch(r fleet.Revision) tracing.Fetch {
+	return tracing.Fetch{
+		Repository: "https://git.example.com/fleet.git", Follows: "branch main", Revision: r,
+		Began: time.Now().Add(-time.Second), Took: 100 * time.Millisecond,
+	}
+}
+
+func TestAFetchThatFailedBroughtNothing(t *testing.T) {
+	c := collect(t)
+	tr := tracer(t, tracing.Config{Endpoint: c.URL})
+	tr.Fetched(tracing.Fetch{Repository: "https://git.example.com/fleet.git", Follows: "branch main", Began: time.Now(), Failed: true})
+	did(t, tr, nil) // of a revision that nobody fetched
+	if err := tr.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := c.span(t, "fetch"); f.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR {
+		t.Errorf("it is not said to have failed: %v", f)
+	}
+	if links := c.span(t, "sync").Links; len(links) != 0 {
+		t.Errorf("linked to %v", links)
 	}
 }
 
