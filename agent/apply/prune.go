@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -44,11 +43,9 @@ func (c *Client) delete(ctx context.Context, app fleet.AppName, it inventory.Ite
 	if err != nil {
 		return err
 	}
-	uid := types.UID(it.UID)
-	if uid == "" {
-		if uid, err = c.ours(ctx, r, app, it.Ref.Name); err != nil || uid == "" {
-			return err
-		}
+	uid, err := c.uidOf(ctx, r, app, it)
+	if err != nil || uid == "" {
+		return err
 	}
 	background := metav1.DeletePropagationBackground
 	err = r.Delete(ctx, it.Ref.Name, metav1.DeleteOptions{

@@ -53,13 +53,11 @@ func (c *Client) remove(ctx context.Context, app fleet.AppName, it inventory.Ite
 	if err != nil {
 		return nil, err
 	}
-	if it.UID == "" {
-		uid, err := c.ours(ctx, r, app, it.Ref.Name)
-		if err != nil || uid == "" {
-			return nil, err
-		}
-		it.UID = string(uid)
+	uid, err := c.uidOf(ctx, r, app, it)
+	if err != nil || uid == "" {
+		return nil, err
 	}
+	it.UID = string(uid)
 	return c.clear(ctx, it)
 }
 
@@ -88,6 +86,19 @@ func (c *Client) each(items []inventory.Item, do func(inventory.Item) (done bool
 	}
 	_ = g.Wait() // the errors are in errs
 	return some, joinSorted(errs)
+}
+
+// uidOf is the uid by which an item is deleted; "" where nothing of ours is there.
+func (c *Client) uidOf(ctx context.Context, r dynamic.ResourceInterface, app fleet.AppName, it inventory.Item) (types.UID, error) {
+	known := types.UID(it.UID)
+	if known != "" && !it.Remade {
+		return known, nil
+	}
+	uid, err := c.ours(ctx, r, app, it.Ref.Name)
+	if err == nil && uid == "" {
+		return known, nil
+	}
+	return uid, err
 }
 
 // ours is the uid of an object that was written down before an apply whose
@@ -142,7 +153,7 @@ func (c *Client) release(ctx context.Context, app fleet.AppName, it inventory.It
 	if err != nil {
 		return err
 	}
-	if it.UID != "" && string(live.GetUID()) != it.UID {
+	if it.UID != "" && !it.Remade && string(live.GetUID()) != it.UID {
 		return nil
 	}
 	patch := releasing(app, live)

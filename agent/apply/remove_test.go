@@ -109,6 +109,12 @@ func item(group, kind, namespace, name, uid string) inventory.Item {
 	return inventory.Item{UID: uid, Ref: fleet.ObjectRef{Group: group, Version: "v1", Kind: kind, Namespace: namespace, Name: name}}
 }
 
+func remade(uid string) inventory.Item {
+	it := item("", "ConfigMap", "shop", "web", uid)
+	it.Remade = true
+	return it
+}
+
 func TestWhatIsRemovedGoesAfterWhatItOwnsAndBeforeWhatItLivesIn(t *testing.T) {
 	api, client := serveKept(t)
 	const deployment, config, space = "/apis/apps/v1/namespaces/shop/deployments/web", "/api/v1/namespaces/shop/configmaps/web", "/api/v1/namespaces/shop"
@@ -156,12 +162,15 @@ func TestOnlyWhatIsTheAppsIsRemovedOrReleased(t *testing.T) {
 		removed  bool
 		released bool
 	}{
-		"it is":                     {item("", "ConfigMap", "shop", "web", "u"), web, []string{"capstan"}, true, true},
-		"another has the name now":  {item("", "ConfigMap", "shop", "web", "before"), web, []string{"capstan"}, false, false},
-		"it may have been applied":  {item("", "ConfigMap", "shop", "web", ""), web, []string{"capstan"}, true, true},
-		"it was not applied by us":  {item("", "ConfigMap", "shop", "web", ""), web, []string{"kubectl"}, false, true},
-		"it says it is another's":   {item("", "ConfigMap", "shop", "web", ""), other, []string{"capstan"}, false, false},
-		"its kind is not there now": {item("example.com", "Widget", "shop", "web", "u"), web, []string{"capstan"}, false, false},
+		"it is":                      {item("", "ConfigMap", "shop", "web", "u"), web, []string{"capstan"}, true, true},
+		"another has the name now":   {item("", "ConfigMap", "shop", "web", "before"), web, []string{"capstan"}, false, false},
+		"it may have been made anew": {remade("before"), web, []string{"capstan"}, true, true},
+		"it was not, after all":      {remade("u"), web, []string{"capstan"}, true, true},
+		"another made it anew":       {remade("before"), web, []string{"kubectl"}, false, true},
+		"it may have been applied":   {item("", "ConfigMap", "shop", "web", ""), web, []string{"capstan"}, true, true},
+		"it was not applied by us":   {item("", "ConfigMap", "shop", "web", ""), web, []string{"kubectl"}, false, true},
+		"it says it is another's":    {item("", "ConfigMap", "shop", "web", ""), other, []string{"capstan"}, false, false},
+		"its kind is not there now":  {item("example.com", "Widget", "shop", "web", "u"), web, []string{"capstan"}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			api, client := serveKept(t)

@@ -163,14 +163,14 @@ func Settle(items, made []inventory.Item, plain []unit.Object, all []Hook) (newI
 	}
 	for _, it := range items {
 		if isHook[versionless(it.Ref)] && !it.Foreign {
-			newMade, moved = append(newMade, inventory.Item{Ref: it.Ref, UID: it.UID}), true
+			newMade, moved = append(newMade, inventory.Item{Ref: it.Ref, UID: it.UID, Remade: it.Remade}), true
 		} else {
 			newItems = append(newItems, it)
 		}
 	}
 	for _, it := range made {
 		if isPlain[versionless(it.Ref)] {
-			newItems, moved = append(newItems, inventory.Item{Ref: it.Ref, UID: it.UID}), true
+			newItems, moved = append(newItems, inventory.Item{Ref: it.Ref, UID: it.UID, Remade: it.Remade}), true
 		} else {
 			newMade = append(newMade, it)
 		}

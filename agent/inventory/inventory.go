@@ -37,6 +37,9 @@ type Item struct {
 	Foreign bool `json:"foreign,omitempty"`
 	// Ending: it is being deleted, or given up. It is not healed any more.
 	Ending bool `json:"ending,omitempty"`
+	// Remade: what UID names was gone, or is about to be deleted, and an object is made
+	// in its place. What has the name may be ours under another uid.
+	Remade bool `json:"remade,omitempty"`
 }
 
 // HashOf identifies an object's wanted content.

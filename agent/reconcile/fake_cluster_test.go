@@ -222,7 +222,7 @@ func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta,
 	return out, nil
 }
 
-func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+func (c *cluster) Prune(_ context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var gone []inventory.Item
@@ -232,12 +232,18 @@ func (c *cluster) Prune(_ context.Context, _ fleet.AppName, items []inventory.It
 			err = errors.Join(err, &apply.ObjectError{Ref: it.Ref, Err: errors.New("the API server is busy")})
 			continue
 		}
-		if c.objects[key(it.Ref)].uid == it.UID {
+		if now := c.objects[key(it.Ref)]; isItem(now, app, it) {
 			delete(c.objects, key(it.Ref))
 		}
 		gone = append(gone, it)
 	}
 	return gone, err
+}
+
+// isItem tells that an object is what an inventory means: by its uid, or where
+// that is not known, by whose it says it is.
+func isItem(now live, app fleet.AppName, it inventory.Item) bool {
+	return now.uid == it.UID || now.app == app && (it.UID == "" || it.Remade)
 }
 
 func (c *cluster) Remove(_ context.Context, app fleet.AppName, items []inventory.Item) (gone []inventory.Item, still []apply.Leaving, err error) {
@@ -249,12 +255,12 @@ func (c *cluster) Remove(_ context.Context, app fleet.AppName, items []inventory
 		case c.away[it.Ref.Name]:
 			err = errors.Join(err, &apply.ObjectError{Ref: it.Ref, Err: errors.New("the API server is busy")})
 			continue
-		case ok && now.uid == it.UID && c.held[it.Ref.Name]:
+		case ok && isItem(now, app, it) && c.held[it.Ref.Name]:
 			now.ending = true
 			c.objects[key(it.Ref)] = now
 			still = append(still, apply.Leaving{Ref: it.Ref, Finalizers: []string{"example.com/hold"}})
 			continue
-		case ok && (now.uid == it.UID || it.UID == "" && now.app == app):
+		case ok && isItem(now, app, it):
 			delete(c.objects, key(it.Ref))
 		}
 		gone = append(gone, it)

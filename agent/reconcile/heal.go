@@ -119,7 +119,7 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 		if e.awaitsNote(name, it.Ref) {
 			return nil
 		}
-		return e.holdAgain(ctx, name, it, object)
+		return e.holdAgain(ctx, name, it, object, live)
 	}
 	return e.undo(ctx, name, it, undoing{object: object, live: live, found: found, policy: heals})
 }
@@ -127,10 +127,13 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 // holdAgain has fields ours again whose values are as Git has them: another
 // manager may hold one instead of us, and what it did next would not be seen. No
 // value changes.
-func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory.Item, object unit.Object) error {
+func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory.Item, object unit.Object, live *unstructured.Unstructured) error {
 	if e.suspended(name) {
 		e.noDrift(name, it.Ref)
 		return nil // whose it is, is settled when the app goes on
+	}
+	if err := e.noteRemade(ctx, name, it, live); err != nil {
+		return err
 	}
 	done, err := e.actingOn(name, it.Ref).Heal(ctx, name, object, nil)
 	if err != nil {
@@ -174,6 +177,9 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 		e.mu.Unlock()
 		e.work.AddAfter(name, pause)
 		return nil
+	}
+	if err := e.noteRemade(ctx, name, it, u.live); err != nil {
+		return err
 	}
 	done, err := e.actingOn(name, it.Ref).Heal(ctx, name, u.object, u.live)
 	if err != nil {
@@ -262,7 +268,7 @@ func (e *Engine) refingerprint(ctx context.Context, name fleet.AppName, it inven
 	kept.Items = slices.Clone(kept.Items)
 	for i := range kept.Items {
 		if kept.Items[i].Ref.Same(it.Ref) {
-			kept.Items[i].UID, kept.Items[i].Fingerprint, kept.Items[i].Yield = it.UID, it.Fingerprint, it.Yield
+			kept.Items[i].UID, kept.Items[i].Fingerprint, kept.Items[i].Yield, kept.Items[i].Remade = it.UID, it.Fingerprint, it.Yield, false
 		}
 	}
 	return e.save(ctx, kept)

@@ -71,7 +71,10 @@ func expect(kept *state.App, p hooks.Phase, todo []hooks.Hook) bool {
 	}
 	before := len(kept.Made)
 	kept.Made = inventory.Extend(kept.Made, hooks.Objects(todo))
-	return moved || len(kept.Made) > before
+	moved = moved || len(kept.Made) > before
+	return remaking(kept.Made, func(it inventory.Item) bool {
+		return slices.ContainsFunc(todo, func(h hooks.Hook) bool { return h.Object.Ref.Same(it.Ref) })
+	}) || moved
 }
 
 // inPlaceOf looks at what is there in place of the hooks' objects: what is to be

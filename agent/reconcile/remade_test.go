@@ -1,0 +1,131 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// What is made anew under a name has another uid than is noted. Here the agent ends
+// with each of its writes in turn, and Git, which goes on meanwhile, gives the name
+// up: what the agent had made goes with it all the same.
+func TestWhatWasMadeAnewBeforeACrashIsNotForgotten(t *testing.T) {
+	job, plain := jobRef("job"), configMap("a")
+	for name, c := range map[string]struct {
+		before string
+		moves  func(*spoke)
+		after  string
+		leaves fleet.ObjectRef
+	}{
+		"a hook that runs anew": {
+			docs(hookOf("job", "1", preSync), configMaps("1", "b")),
+			func(s *spoke) {
+				s.push(map[string]string{"web": docs(hookOf("job", "2", preSync), configMaps("1", "b"))})
+			},
+			configMaps("1", "b"), job,
+		},
+		"an object that was deleted": {
+			configMaps("1", "a", "b"),
+			func(s *spoke) { s.cluster.edit(plain, "") },
+			configMaps("1", "b"), plain,
+		},
+		"an object that somebody made in its place": {
+			configMaps("1", "a", "b"),
+			func(s *spoke) { s.cluster.replace(plain, "somebody's") },
+			configMaps("1", "b"), plain,
+		},
+		"an object that was deleted when it changed": {
+			configMaps("1", "a", "b"),
+			func(s *spoke) {
+				s.cluster.mu.Lock()
+				delete(s.cluster.objects, key(plain))
+				s.cluster.mu.Unlock()
+				s.push(map[string]string{"web": docs(configMaps("2", "a"), configMaps("1", "b"))})
+			},
+			configMaps("1", "b"), plain,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, lost := range []bool{false, true} { // the write itself, or only its answer
+				for n := 1; ; n++ {
+					s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": c.before}, nil)
+					s.synced("web")
+					was := s.cluster.uid(c.leaves)
+					s.memory.endAt(n, lost)
+					c.moves(s)
+					ended := s.endsOr("made anew, and noted", func() bool {
+						now := s.cluster.uid(c.leaves)
+						return now != "" && now != was && s.memory.uid("web", c.leaves) == now
+					})
+					if err := s.stop(); err != nil && !errors.Is(err, fleet.ErrConflict) {
+						t.Fatal(err)
+					}
+					s.memory.endAt(0, false)
+					s.repo.files["web"] = c.after
+					s.start()
+					s.eventually(fmt.Sprintf("gone with its name, ended at write %d (lost %v)", n, lost), func() bool { return s.cluster.holder(c.leaves) != app("web") })
+					s.synced("web")
+					if err := s.stop(); err != nil {
+						t.Fatal(err)
+					}
+					if !ended {
+						break
+					}
+				}
+			}
+		})
+	}
+}
+
+// endsOr waits until the engine has ended by itself, or something came true.
+func (s *spoke) endsOr(what string, ok func() bool) bool {
+	s.t.Helper()
+	ended, wait := make(chan struct{}), s.ended
+	go func() {
+		if err := wait(); errors.Is(err, fleet.ErrConflict) {
+			close(ended)
+		}
+	}()
+	over := false
+	s.eventually(what, func() bool {
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+		return over || ok()
+	})
+	return over
+}
+
+// uid is what is noted of an object of an app.
+func (m *memory) uid(name string, ref fleet.ObjectRef) string {
+	all, err := m.LoadApps(context.Background())
+	if err != nil {
+		return ""
+	}
+	for _, a := range all {
+		if a.Name != app(name) {
+			continue
+		}
+		for _, it := range slices.Concat(a.Items, a.Made) {
+			if it.Ref.Same(ref) {
+				return it.UID
+			}
+		}
+	}
+	return ""
+}
+
+// replace has somebody put another object in the place of one.
+func (c *cluster) replace(ref fleet.ObjectRef, uid string) {
+	c.mu.Lock()
+	c.objects[key(ref)] = live{uid: uid, content: strings.Replace(c.objects[key(ref)].content, `"1"`, `"9"`, 1)}
+	c.mu.Unlock()
+	c.touch(ref)
+}
