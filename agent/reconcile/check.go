@@ -6,6 +6,7 @@ import (
 
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/order"
+	"github.com/capstan-gitops/capstan/agent/plan"
 	"github.com/capstan-gitops/capstan/agent/state"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -16,7 +17,8 @@ import (
 // changed. The object it returns was not checked: it is to be sent alone, before
 // the others, and is taken or refused whole. On a cluster where nothing of the app
 // runs yet there is nothing to half-change. If it is to be applied as somebody else
-// than before, that one's right to all of it is checked.
+// than before, that one's right to all of it is checked. What is given other labels
+// and nothing else is not checked: should a policy refuse them, what runs is as it was.
 func (e *Engine) checkFirst(ctx context.Context, kept state.App, c change, d inventory.Delta) (*unit.Object, error) {
 	as := e.parts.Cluster.As(kept.Name, c.account)
 	all := without(d.Apply, d.Recreate)
@@ -28,36 +30,60 @@ func (e *Engine) checkFirst(ctx context.Context, kept state.App, c change, d inv
 	case len(all) == 0:
 		return nil, nil //nolint:nilnil // there is nothing to check
 	}
+	check, err := withoutRelabelled(all, kept)
+	if err != nil {
+		return nil, err
+	}
 	var first *unit.Object
-	if len(c.hooks) == 0 && len(d.Recreate) == 0 { // otherwise something happens before it
-		var err error
-		if first, err = goesFirst(all, d.New); err != nil {
+	if len(c.hooks) == 0 && len(d.Recreate) == 0 && len(all) > 1 { // otherwise something happens before it, or nothing after it
+		if first, err = goesFirst(all, check, d.New); err != nil {
 			return nil, err
 		}
 	}
-	rest := all
 	if first != nil {
-		rest = slices.DeleteFunc(slices.Clone(all), func(o unit.Object) bool { return o.Ref.Same(first.Ref) })
+		check = slices.DeleteFunc(slices.Clone(check), func(o unit.Object) bool { return o.Ref.Same(first.Ref) })
 	}
-	if len(rest) == 0 {
-		return nil, nil //nolint:nilnil // nothing comes after it
+	if len(all) == 1 || len(check) == 0 {
+		return first, nil
 	}
-	return first, as.Check(ctx, kept.Name, rest)
+	return first, as.Check(ctx, kept.Name, check)
+}
+
+// withoutRelabelled leaves out what is there as it was applied last, but for labels.
+func withoutRelabelled(objects []unit.Object, kept state.App) ([]unit.Object, error) {
+	applied, err := kept.Applied()
+	if err != nil {
+		return nil, err
+	}
+	was := make(map[fleet.ObjectRef]unit.Object, len(applied))
+	for _, o := range applied {
+		was[versionless(o.Ref)] = o
+	}
+	there := make(map[fleet.ObjectRef]string, len(kept.Items))
+	for _, it := range kept.Items {
+		there[versionless(it.Ref)] = it.Hash
+	}
+	return slices.DeleteFunc(slices.Clone(objects), func(o unit.Object) bool {
+		before, ok := was[versionless(o.Ref)]
+		return ok && there[versionless(o.Ref)] == inventory.HashOf(before) && plan.OnlyRelabelled(before, o)
+	}), nil
 }
 
 // goesFirst finds, in the first wave, an object that is there already: one that is
-// new may need others of its wave. Nil: there is none.
-func goesFirst(objects []unit.Object, isNew []unit.Object) (*unit.Object, error) {
+// new may need others of its wave. It is one of those to be checked, unless none
+// is. Nil: there is none.
+func goesFirst(objects, check, isNew []unit.Object) (*unit.Object, error) {
 	waves, err := order.Waves(objects)
 	if err != nil {
 		return nil, err
 	}
 	for _, o := range waves[0].Objects {
-		if !slices.ContainsFunc(isNew, func(n unit.Object) bool { return n.Ref.Same(o.Ref) }) {
+		same := func(n unit.Object) bool { return n.Ref.Same(o.Ref) }
+		if !slices.ContainsFunc(isNew, same) && (len(check) == 0 || slices.ContainsFunc(check, same)) {
 			return &o, nil
 		}
 	}
-	return nil, nil //nolint:nilnil // all are new
+	return nil, nil //nolint:nilnil // none is
 }
 
 // alone sends the object that goes before all others, if it is among these, and
