@@ -182,8 +182,9 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	e.log.Debug("rendered", "app", v.name.String(), "objects", len(rendered.Objects))
 	e.chartsMoved(v.name, v.kept.Reads, rendered.Reads)
 	objects, err := e.parts.Cluster.Scope(rendered.Objects, v.want.app.Spec.TargetNamespace)
+	handsOver := false
 	if err == nil {
-		err = e.claim(v.name, objects)
+		handsOver, err = e.claimOrExchange(v.name, objects)
 	}
 	if err != nil {
 		return e.applyFailed(v.name, err)
@@ -199,7 +200,7 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	}
 	return e.carry(ctx, v, change{
 		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects, hooks: hooked,
-		revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin, account: account, deletion: v.want.app.Spec.Deletion(),
+		handsOver: handsOver, revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin, account: account, deletion: v.want.app.Spec.Deletion(),
 		prune: v.want.app.Spec.Sync.PruneEnabled(), force: v.want.app.Spec.Sync.Force, waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
 }

@@ -48,6 +48,9 @@ type change struct {
 
 	first *unit.Object // is sent before all others, alone
 
+	// handsOver: other apps have some of it still, and wait for what leaves with it.
+	handsOver bool
+
 	// others are owned objects that this change is not about (the root's Apps).
 	others []inventory.Item
 	// alongside are the objects of others, kept with what was last applied.
@@ -95,6 +98,9 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 	if !pass.open {
 		e.wait(v.name, pass, &outcome{spec: string(c.spec), reads: c.reads})
 		return nil
+	}
+	if c.handsOver {
+		return e.handOver(ctx, kept, c, delta)
 	}
 	return e.carryOut(ctx, kept, c, delta, extra, pass)
 }
@@ -239,6 +245,13 @@ func (e *Engine) know(k state.App) {
 	for _, ref := range a.claimed {
 		e.owner[ref] = k.Name
 	}
+	if len(e.blocked) > 0 {
+		for ref := range onCluster(a.kept) {
+			if _, owned := e.owner[ref]; !owned {
+				e.freed(ref)
+			}
+		}
+	}
 	a.kept = k
 }
 
@@ -255,11 +268,10 @@ func written(err error) error {
 func (e *Engine) claim(name fleet.AppName, objects []unit.Object) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.taken(name, objects); err != nil {
+		return err
+	}
 	for _, o := range objects {
-		if by, ok := e.owner[versionless(o.Ref)]; ok && by != name {
-			return fleet.WithHint(fleet.Conflict("%s is in two apps: %s has it already", o.Ref, by),
-				"take it out of one of the two; what runs stays with "+by.String())
-		}
 		if isApp(o.Ref) {
 			return fleet.WithHint(fleet.Invalid("%s: an app may not bring Apps", o.Ref), "put Apps into the root path")
 		}

@@ -46,6 +46,7 @@ type Engine struct {
 	checks  *health.Compiler // used by the root's worker alone
 	apps    map[fleet.AppName]*app
 	owner   map[fleet.ObjectRef]fleet.AppName // versionless reference -> who owns it
+	blocked map[fleet.AppName]blocked         // who was refused what others have
 	late    []fleet.AppName                   // that wait to write something down
 }
 
@@ -153,7 +154,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
 		fatal:  make(chan error, 1),
 		checks: &health.Compiler{},
 		apps:   map[fleet.AppName]*app{},
-		owner:  map[fleet.ObjectRef]fleet.AppName{},
+		owner:  map[fleet.ObjectRef]fleet.AppName{}, blocked: map[fleet.AppName]blocked{},
 	}
 }
 

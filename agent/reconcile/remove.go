@@ -73,6 +73,7 @@ func (e *Engine) forget(ctx context.Context, name fleet.AppName) error {
 		e.disown(a)
 		delete(e.apps, name)
 	}
+	delete(e.blocked, name)
 	e.world.moved = true // what it owned is free for others
 	e.mu.Unlock()
 	e.reads.forget(name)

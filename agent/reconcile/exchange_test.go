@@ -1,0 +1,131 @@
+package reconcile_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+func TestAppsMayExchangeObjectsWithOneCommit(t *testing.T) {
+	for name, c := range map[string]struct{ before, after map[string][]string }{
+		"two": {
+			map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}},
+			map[string][]string{"web": {"a", "two"}, "db": {"b", "one"}},
+		},
+		"three in a ring": {
+			map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}, "mq": {"c", "three"}},
+			map[string][]string{"web": {"a", "three"}, "db": {"b", "one"}, "mq": {"c", "two"}},
+		},
+		"two, and a third takes from one": {
+			map[string][]string{"web": {"a", "one", "three"}, "db": {"b", "two"}, "mq": {"c"}},
+			map[string][]string{"web": {"a", "two"}, "db": {"b", "one"}, "mq": {"c", "three"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := exchanging(t, c.before)
+			s.push(contentsOf("2", c.after))
+			s.haveAll("2", c.after)
+		})
+	}
+}
+
+// contentsOf are the files of apps that have objects.
+func contentsOf(value string, apps map[string][]string) map[string]string {
+	files := map[string]string{}
+	for name, objects := range apps {
+		files[name] = configMaps(value, objects...)
+	}
+	return files
+}
+
+// What is not to be pruned changes hands as it is.
+func TestWhatStaysWhenItLeavesIsExchangedWithoutBeingDeleted(t *testing.T) {
+	stays := func(value, name string) string {
+		return strings.Replace(configMaps(value, name), "shop}", `shop, annotations: {capstan.dev/prune: "false"}}`, 1)
+	}
+	s := newSpoke(t, map[string]string{
+		"root": rootOf("web", "db"), "web": docs(configMaps("1", "a"), stays("1", "one")), "db": docs(configMaps("1", "b"), stays("1", "two")),
+	}, nil)
+	s.haveAll("1", map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}})
+	one, two := s.cluster.uid(configMap("one")), s.cluster.uid(configMap("two"))
+	s.push(map[string]string{"web": docs(configMaps("2", "a"), stays("2", "two")), "db": docs(configMaps("2", "b"), stays("2", "one"))})
+	s.haveAll("2", map[string][]string{"web": {"a", "two"}, "db": {"b", "one"}})
+	if s.cluster.uid(configMap("one")) != one || s.cluster.uid(configMap("two")) != two {
+		t.Error("they were made anew")
+	}
+}
+
+func exchanging(t *testing.T, apps map[string][]string) *spoke {
+	t.Helper()
+	files := contentsOf("1", apps)
+	var names []string
+	for name := range apps {
+		names = append(names, name)
+	}
+	files["root"] = rootOf(names...)
+	s := newSpoke(t, files, nil)
+	s.haveAll("1", apps)
+	return s
+}
+
+// haveAll waits until each app is synced and has its objects, at a value.
+func (s *spoke) haveAll(value string, apps map[string][]string) {
+	s.t.Helper()
+	for name, objects := range apps {
+		s.until(name, fmt.Sprintf("with %v at %s", objects, value), func(a fleet.AppStatus) bool {
+			for _, o := range objects {
+				if s.cluster.holder(configMap(o)) != app(name) || !strings.Contains(s.cluster.content(configMap(o)), `"`+value+`"`) {
+					return false
+				}
+			}
+			return a.Sync == fleet.Synced && a.Objects == len(objects)
+		})
+	}
+}
+
+// Each write of the one app in turn is its last.
+func TestAnAgentThatEndsAtAnyWriteGoesOnExchanging(t *testing.T) {
+	before := map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}}
+	after := map[string][]string{"web": {"a", "two"}, "db": {"b", "one"}}
+	for _, lost := range []bool{false, true} {
+		for n := 1; n < 4; n++ {
+			s := exchanging(t, before)
+			s.memory.endAt(n, lost)
+			s.push(contentsOf("2", after))
+			ended := s.endsOr("exchanged", func() bool {
+				return s.cluster.holder(configMap("two")) == app("web") && s.cluster.holder(configMap("one")) == app("db") && s.memory.uid("web", configMap("two")) != ""
+			})
+			s.memory.endAt(0, false)
+			if ended {
+				s.start()
+			}
+			s.haveAll("2", after)
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestOfAppsThatBothWantAnObjectNoneGivesUpAnother(t *testing.T) {
+	before := map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}}
+	for name, after := range map[string]map[string][]string{
+		"nor leave one to each other":  {"web": {"a", "one", "two"}, "db": {"b", "one", "two"}},
+		"one leaves one to the other":  {"web": {"a", "b"}, "db": {"b", "one", "two"}},
+		"both leave one to each other": {"web": {"a", "two", "b"}, "db": {"b", "one"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := exchanging(t, before)
+			s.push(contentsOf("2", after))
+			s.because("web", "ApplyFailed")
+			s.because("db", "ApplyFailed")
+			for _, o := range []string{"a", "one", "b", "two"} {
+				if !strings.Contains(s.cluster.content(configMap(o)), `"1"`) {
+					t.Errorf("%s is %s", o, s.cluster.content(configMap(o)))
+				}
+			}
+		})
+	}
+}
