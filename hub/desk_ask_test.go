@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,8 @@ func TestAnAnswerIsPutTogetherFromItsParts(t *testing.T) {
 
 func TestAPushIsPassedOn(t *testing.T) {
 	o := newOffice(t)
-	if err := o.GitPushed(t.Context(), "https://git.example.com/fleet.git"); err != nil || len(o.link.git) != 1 {
+	if err := o.GitPushed(t.Context(), "https://git.example.com/fleet.git", "refs/heads/main"); err != nil ||
+		!slices.Equal(o.link.git, []string{"https://git.example.com/fleet.git", "refs/heads/main"}) {
 		t.Errorf("got %v, %v", o.link.git, err)
 	}
 	if err := o.GitPushed(t.Context(), "a\nb"); !errors.Is(err, fleet.ErrInvalid) {

@@ -63,8 +63,8 @@ func (w *wires) PushIntent(cluster string, in fleet.Intent) error {
 
 func (w *wires) Ask(_ context.Context, _ string, a wire.Ask) (wire.Part, error) { return w.answer(a) }
 
-func (w *wires) GitPushed(url string) error {
-	w.git = append(w.git, url)
+func (w *wires) GitPushed(url string, refs ...string) error {
+	w.git = append(append(w.git, url), refs...)
 	return nil
 }
 

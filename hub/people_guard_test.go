@@ -45,7 +45,7 @@ type guarded struct {
 
 type pushable struct{ *fleettest.Hub }
 
-func (pushable) GitPushed(context.Context, string) error { return nil }
+func (pushable) GitPushed(context.Context, string, ...string) error { return nil }
 
 // guard serves to tokens named like "secret-of-NAME".
 func guard(t *testing.T) *guarded {

@@ -41,8 +41,9 @@ type Sources interface {
 	Drop(app fleet.AppName)
 	// FetchSoon has what an app is read from looked at now.
 	FetchSoon(app fleet.AppName)
-	// Pushed says that somebody pushed to a repository; "": to any.
-	Pushed(repoURL string)
+	// Pushed says that somebody pushed to a repository; "": to any. Without refs,
+	// any of its references may have moved.
+	Pushed(repoURL string, refs ...string)
 	// Accept lets the branch that an app is read from be moved, as
 	// RewoundError.Accept says.
 	Accept(app fleet.AppName, move string)

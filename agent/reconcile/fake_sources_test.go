@@ -132,7 +132,7 @@ func (s *sources) FetchSoon(fleet.AppName) {
 	}
 }
 
-func (s *sources) Pushed(repoURL string) {
+func (s *sources) Pushed(repoURL string, _ ...string) {
 	s.mu.Lock()
 	s.pushed = append(s.pushed, repoURL)
 	s.mu.Unlock()

@@ -96,3 +96,6 @@ func (r *Repository) HeldFiles() int {
 
 // SetFilesClock replaces the clock that tells when a place is asked again.
 func (r *Repository) SetFilesClock(now func() time.Time) { r.files.now = now }
+
+// MovedBy tells whether a push may have moved what a ref follows.
+func MovedBy(r Ref, refs []string) bool { return r.movedBy(refs) }

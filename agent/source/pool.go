@@ -192,12 +192,13 @@ func (p *Pool) Accept(app fleet.AppName, move string) {
 
 // Pushed says that somebody pushed to a repository. It is known by its name
 // alone: here it may be read from another host, or over another protocol. ""
-// means any.
-func (p *Pool) Pushed(repoURL string) {
+// means any. Where it is known which references moved, only those that are
+// followed are looked at.
+func (p *Pool) Pushed(repoURL string, refs ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range append(slices.Collect(maps.Values(p.followers)), p.own) {
-		if f.cfg.isNamedLike(repoURL) {
+		if f.cfg.isNamedLike(repoURL) && f.cfg.Ref.movedBy(refs) {
 			poke(f.pushed)
 		}
 	}

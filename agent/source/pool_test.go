@@ -226,6 +226,26 @@ func TestAPushConcernsRepositoriesOfThatName(t *testing.T) {
 	p.at("root", unit.Source{}, third)
 }
 
+func TestAPushToWhatIsNotFollowedIsNotLookedAt(t *testing.T) {
+	own, shop := newGitServer(t), newShop(t)
+	own.push()
+	p := newPool(t, own.url)
+	p.at("a", from(shop.url), shop.push())
+	p.until("root", unit.Source{}, "read", func(f unit.Followed) bool { return f.Snapshot != nil })
+	asked := shop.requests.Load()
+	p.Pushed(shop.url, "refs/heads/feature", "refs/tags/v1")
+	p.Pushed(shop.url, "refs/heads/main2")
+	last := own.push()
+	p.Pushed(own.url, "refs/heads/feature", "refs/heads/main")
+	p.at("root", unit.Source{}, last)
+	if n := shop.requests.Load(); n != asked {
+		t.Errorf("a push to another branch cost %d requests", n-asked)
+	}
+	second := shop.push()
+	p.Pushed(shop.url, "refs/heads/main")
+	p.at("a", from(shop.url), second)
+}
+
 func TestARepositoryThatStallsDelaysNoOther(t *testing.T) {
 	left := make(chan struct{})
 	stall := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

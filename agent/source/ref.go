@@ -83,6 +83,16 @@ func (r Ref) prefixes() (narrow, wide string) {
 	}
 }
 
+// movedBy tells whether a push that moved these references may have moved what
+// is followed. None means that nobody knows which moved; a commit that was not
+// there may have come with any.
+func (r Ref) movedBy(refs []string) bool {
+	narrow, _ := r.prefixes()
+	return len(refs) == 0 || narrow == "" || slices.ContainsFunc(refs, func(moved string) bool {
+		return moved == narrow || r.Semver != "" && strings.HasPrefix(moved, narrow) || !strings.HasPrefix(moved, "refs/")
+	})
+}
+
 // chosen is what a ref stands for at one time.
 type chosen struct {
 	name string    // "main", "v1.2.3"; "" of a commit

@@ -114,3 +114,31 @@ func TestACommitIsPinned(t *testing.T) {
 		t.Errorf("not told apart: %v", err)
 	}
 }
+
+func TestWhatAPushMayHaveMoved(t *testing.T) {
+	main, tag := source.Ref{Branch: "main"}, source.Ref{Tag: "v1"}
+	versions, commit := source.Ref{Semver: "1.x"}, source.Ref{Commit: strings.Repeat("a", 40)}
+	for _, c := range []struct {
+		ref   source.Ref
+		moved string
+		want  bool
+	}{
+		{main, "", true}, // nobody knows
+		{main, "refs/heads/main", true},
+		{main, "refs/heads/x refs/heads/main", true},
+		{main, "refs/heads/mainline", false},
+		{main, "refs/heads/x/main", false},
+		{main, "refs/tags/main", false},
+		{main, "main", true}, // whatever it means
+		{tag, "refs/tags/v1", true},
+		{tag, "refs/heads/v1", false},
+		{tag, "refs/tags/v1.1", false},
+		{versions, "refs/tags/anything", true},
+		{versions, "refs/heads/main", false},
+		{commit, "refs/heads/x", true}, // it may have come along
+	} {
+		if got := source.MovedBy(c.ref, strings.Fields(c.moved)); got != c.want {
+			t.Errorf("%s, and %q moved: %v, want %v", c.ref, c.moved, got, c.want)
+		}
+	}
+}

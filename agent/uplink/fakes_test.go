@@ -123,7 +123,9 @@ func (s *spoke) History(fleet.AppName) ([]fleet.HistoryEntry, error) {
 }
 
 func (s *spoke) Tree(fleet.AppName) ([]fleet.Object, error) { return nil, nil }
-func (s *spoke) GitPushed(url string)                       { s.pushed <- url }
+func (s *spoke) GitPushed(url string, refs ...string) {
+	s.pushed <- strings.Join(append([]string{url}, refs...), " ")
+}
 
 // fakeHub is the other end, by the wire's words alone. It has no accounts: who
 // may say what is the broker's matter.

@@ -275,5 +275,5 @@ func (s *session) onGit(m *nats.Msg) {
 		s.cfg.Log.Warn("a notice from the hub can't be read", "error", err)
 		return
 	}
-	s.spoke.GitPushed(n.URL)
+	s.spoke.GitPushed(n.URL, n.Refs...)
 }

@@ -391,7 +391,11 @@ func TestAPushIsHeard(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(), &vault{}
 	run(t, h.token("j1"), s, v)
 	h.is("it is there", func() bool { return h.resent == 1 })
-	h.send(wire.GitSubject, wire.GitNotice{URL: "https://git.example.com/fleet.git"})
+	h.send(wire.GitSubject, wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}})
+	if got := <-s.pushed; got != "https://git.example.com/fleet.git refs/heads/main refs/tags/v1" {
+		t.Errorf("got %q", got)
+	}
+	h.send(wire.GitSubject, wire.GitNotice{URL: "https://git.example.com/fleet.git"}) // as an older hub says it
 	if got := <-s.pushed; got != "https://git.example.com/fleet.git" {
 		t.Errorf("got %q", got)
 	}

@@ -42,8 +42,9 @@ type Logins interface {
 type Config struct {
 	Hub    fleet.Hub
 	People People
-	// GitPushed tells every agent that something was pushed to a repository.
-	GitPushed func(ctx context.Context, repoURL string) error
+	// GitPushed tells every agent that something was pushed to a repository, and to
+	// which of its references where that is known.
+	GitPushed func(ctx context.Context, repoURL string, refs ...string) error
 	Logins    Logins
 	// SignIn tells programs with which provider to sign in; nil: there is none.
 	SignIn *client.SignIn

@@ -49,7 +49,10 @@ func serve(t *testing.T, hub fleet.Hub) *fixture {
 	}}
 	h, err := api.New(api.Config{
 		Hub: hub, People: people, Logins: f, SignIn: &client.SignIn{Issuer: "https://id.example.com", ClientID: "capstan", Scopes: []string{"openid"}},
-		GitPushed: func(_ context.Context, repo string) error { f.pushed = append(f.pushed, repo); return nil },
+		GitPushed: func(_ context.Context, repo string, refs ...string) error {
+			f.pushed = append(append(f.pushed, repo), refs...)
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func fuzzBody(t *testing.T, method, path, body string) {
 	}
 	h, err := api.New(api.Config{
 		Hub: fleettest.NewHub(fleettest.Sample()), People: &everybody{}, Logins: &everybody{},
-		GitPushed: func(_ context.Context, repo string) error {
+		GitPushed: func(_ context.Context, repo string, _ ...string) error {
 			if u, err := url.Parse(repo); err != nil || u.User != nil {
 				t.Errorf("told of %q", repo)
 			}

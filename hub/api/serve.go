@@ -252,6 +252,7 @@ func (s *server) login(r *http.Request) (any, error) {
 // push is the little that GitHub's, GitLab's, Gitea's and Bitbucket's notices
 // have in common. They carry much more, so unknown fields are let be here.
 type push struct {
+	Ref        string `json:"ref,omitempty"` // what moved, as refs/heads/main; none: nobody knows
 	Repository struct {
 		CloneURL   string `json:"clone_url,omitempty"`
 		GitHTTPURL string `json:"git_http_url,omitempty"`
@@ -274,7 +275,10 @@ func (s *server) gitPushed(r *http.Request) (any, error) {
 		u.User = nil // every agent hears this: no credential may be in it
 		repo = u.String()
 	}
-	return nil, s.GitPushed(r.Context(), repo)
+	if in.Ref == "" {
+		return nil, s.GitPushed(r.Context(), repo)
+	}
+	return nil, s.GitPushed(r.Context(), repo, in.Ref)
 }
 
 func firstOf(all ...string) string {

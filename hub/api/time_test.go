@@ -37,7 +37,7 @@ func inBubble(t *testing.T, hub fleet.Hub) *http.Client {
 	t.Helper()
 	handler, err := api.New(api.Config{
 		Hub: hub, People: &everybody{}, Logins: &everybody{},
-		GitPushed: func(context.Context, string) error { return nil },
+		GitPushed: func(context.Context, string, ...string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -80,9 +80,15 @@ func (b *Broker) PushIntent(cluster string, in fleet.Intent) error {
 	return b.send(wire.IntentSubject(cluster), wire.Intent{Intent: in})
 }
 
-// GitPushed tells every agent that somebody pushed.
-func (b *Broker) GitPushed(url string) error {
-	return b.send(wire.GitSubject, wire.GitNotice{URL: url})
+// GitPushed tells every agent that somebody pushed, and what moved. Where that
+// is more than a notice takes, it is left out: then agents look whatever they
+// follow.
+func (b *Broker) GitPushed(url string, refs ...string) error {
+	notice := wire.GitNotice{URL: url, Refs: refs}
+	if _, err := wire.Encode(notice); err != nil {
+		notice.Refs = nil
+	}
+	return b.send(wire.GitSubject, notice)
 }
 
 func (b *Broker) send(subject string, m wire.Message) error {

@@ -71,7 +71,7 @@ type Link interface {
 	// Ask gets a part of an answer from a cluster's agent.
 	Ask(ctx context.Context, cluster string, a wire.Ask) (wire.Part, error)
 	// GitPushed tells every agent.
-	GitPushed(url string) error
+	GitPushed(url string, refs ...string) error
 }
 
 // Config is what a desk is made of.

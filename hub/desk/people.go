@@ -228,10 +228,10 @@ func (d *Desk) Watch(ctx context.Context, since string) (<-chan string, error) {
 }
 
 // GitPushed tells every agent that somebody pushed to a repository; an empty
-// URL means any.
-func (d *Desk) GitPushed(_ context.Context, url string) error {
+// URL means any. Without refs, any of its references may have moved.
+func (d *Desk) GitPushed(_ context.Context, url string, refs ...string) error {
 	if strings.ContainsAny(url, "\r\n") || len(url) > 2048 {
 		return fleet.Invalid("the repository's URL is not valid")
 	}
-	return d.cfg.Link.GitPushed(url)
+	return d.cfg.Link.GitPushed(url, refs...)
 }

@@ -34,10 +34,10 @@ func readAzure(_ http.Header, body []byte) (event, error) {
 		for _, u := range c.Resource.Updates {
 			moved = append(moved, u.Name)
 		}
-		ev.what, ev.ref = push, refs(moved...)
+		ev.what, ev.refs = push, refs(moved...)
 	case "git.pullrequest.merged":
 		if c.Resource.Status == "completed" {
-			ev.what, ev.ref = push, refs(c.Resource.Target)
+			ev.what, ev.refs = push, refs(c.Resource.Target)
 		}
 	}
 	return ev, nil

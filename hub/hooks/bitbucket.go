@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 )
@@ -93,9 +94,7 @@ func readBitbucket(h http.Header, body []byte) (event, error) {
 	case "repo:push":
 		ev.what = push
 		for _, ch := range c.Push.Changes {
-			if moved = append(moved, ch.New.String()); ch.New == nil {
-				moved = append(moved, ch.Old.String())
-			}
+			moved = append(moved, cmp.Or(ch.New.String(), ch.Old.String()))
 		}
 	case "repo:refs_changed":
 		ev.what = push
@@ -109,7 +108,7 @@ func readBitbucket(h http.Header, body []byte) (event, error) {
 		ev.what, moved = push, []string{c.Center.To.ID}
 		c.Center.To.Repository.or(c.Repository).place(&ev)
 	}
-	ev.ref = refs(moved...)
+	ev.refs = refs(moved...)
 	return ev, nil
 }
 

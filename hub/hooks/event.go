@@ -29,7 +29,7 @@ type event struct {
 	addresses []string // of the repository, each with another key
 	keys      []string // of addresses
 	tail      string   // how the repository's key ends, where no address is given
-	ref       string   // refs/heads/main, or several with commas
+	refs      []string // all that moved, as refs/heads/main; none: nobody knows which
 }
 
 // provider is how one forge calls.
@@ -149,15 +149,18 @@ func clean(address string) string {
 	return u.String()
 }
 
-// refs puts names into one text, for people.
-func refs(all ...string) string {
-	var out []string
-	for _, r := range all {
-		if r != "" && len(r) <= 256 && !strings.ContainsFunc(r, unicode.IsControl) && len(out) < 16 {
-			out = append(out, r)
-		}
+// maxRefs is how many references agents are told of: where more moved at once,
+// they look whatever they follow.
+const maxRefs = 16
+
+// refs are what moved: all of it, or nothing where some of it can't be told.
+func refs(all ...string) []string {
+	if len(all) > maxRefs || slices.ContainsFunc(all, func(r string) bool {
+		return r == "" || len(r) > 256 || strings.ContainsFunc(r, unicode.IsControl)
+	}) {
+		return nil
 	}
-	return strings.Join(out, ",")
+	return all
 }
 
 func branch(name string) string {

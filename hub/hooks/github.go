@@ -26,10 +26,10 @@ func (c *gitHubCall) event(name, delivery string) event {
 	case "ping":
 		ev.what = ping
 	case "push": // tags, deletions and merges as well
-		ev.what, ev.ref = push, refs(c.Ref)
+		ev.what, ev.refs = push, refs(c.Ref)
 	case "pull_request":
 		if c.Action == "closed" && c.PullRequest.Merged {
-			ev.what, ev.ref = push, refs(branch(c.PullRequest.Base.Ref))
+			ev.what, ev.refs = push, refs(branch(c.PullRequest.Base.Ref))
 		}
 	}
 	return ev

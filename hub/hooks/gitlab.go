@@ -34,9 +34,9 @@ func readGitLab(h http.Header, body []byte) (event, error) {
 	}
 	switch {
 	case c.Kind == "push", c.Kind == "tag_push", c.Kind == "" && (c.Name == "push" || c.Name == "tag_push"):
-		ev.what, ev.ref = push, refs(c.Ref)
+		ev.what, ev.refs = push, refs(c.Ref)
 	case c.Kind == "merge_request" && c.Merge.Action == "merge":
-		ev.what, ev.ref = push, refs(branch(c.Merge.Target))
+		ev.what, ev.refs = push, refs(branch(c.Merge.Target))
 	case c.Name == "repository_update":
 		ev.what = push
 	}

@@ -3,8 +3,9 @@
 // the agents' side which repository moved.
 //
 // Each forge has its own form and its own proof: a signature over the body, or
-// a shared secret in a header. Of a call only the repository's address is used,
-// and all that a false one could do is make agents look at Git once more.
+// a shared secret in a header. Of a call only the repository's address and what
+// moved there are used, and all that a false one could do is make agents look at
+// Git once more.
 package hooks
 
 import (
@@ -33,8 +34,9 @@ type Config struct {
 	Secrets *SecretFile
 	// Pushed tells every agent that something was pushed to a repository; an
 	// empty URL means any. It is called once for each address of a repository
-	// that is not just another way to write the same.
-	Pushed func(ctx context.Context, repoURL string) error
+	// that is not just another way to write the same. Without refs, any of its
+	// references may have moved.
+	Pushed func(ctx context.Context, repoURL string, refs ...string) error
 	// Observe hears how each call ended. Nil: nobody counts.
 	Observe func(provider string, outcome Outcome)
 	Log     *slog.Logger // nil: nothing is logged
@@ -178,14 +180,14 @@ func (s *server) tell(r *http.Request, name string, ev event, by []secret) (resu
 	if len(addresses) == 0 { // a forge that names no address: the secret may
 		addresses = []string{by[0].address}
 	}
-	out := result{Status: Told, Repository: addresses[0], Ref: ev.ref}
+	out := result{Status: Told, Repository: addresses[0], Ref: strings.Join(ev.refs, ",")}
 	for _, a := range addresses {
-		if err := s.Pushed(r.Context(), a); err != nil {
+		if err := s.Pushed(r.Context(), a, ev.refs...); err != nil {
 			s.seen.drop(name + " " + ev.delivery) // the forge may try again
 			return result{Status: Failed}, http.StatusServiceUnavailable, fleet.Unavailable("the agents can't be told: %w", err)
 		}
 	}
-	s.Log.InfoContext(r.Context(), "a forge told of a push", "provider", name, "repository", out.Repository, "ref", ev.ref, "delivery", ev.delivery)
+	s.Log.InfoContext(r.Context(), "a forge told of a push", "provider", name, "repository", out.Repository, "ref", out.Ref, "delivery", ev.delivery)
 	return out, http.StatusOK, nil
 }
 

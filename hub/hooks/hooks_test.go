@@ -28,6 +28,7 @@ type forge struct {
 	handler  http.Handler
 	file     string
 	pushed   []string
+	refs     []string // that the last call told of
 	fail     error
 	outcomes []hooks.Outcome
 }
@@ -42,8 +43,8 @@ func newForge(t testing.TB, lines ...string) *forge {
 	}
 	f.handler, err = hooks.New(hooks.Config{
 		Secrets: secrets,
-		Pushed: func(_ context.Context, repo string) error {
-			if f.fail == nil {
+		Pushed: func(_ context.Context, repo string, refs ...string) error {
+			if f.refs = refs; f.fail == nil {
 				f.pushed = append(f.pushed, repo)
 			}
 			return f.fail
@@ -150,7 +151,7 @@ func TestEachForgesCallsAreUnderstood(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 				t.Fatal(err)
 			}
-			if w.Code != c.status || got.Status != string(c.outcome) || got.Ref != c.ref || !slices.Equal(f.pushed, c.pushed) || !slices.Equal(f.outcomes, []hooks.Outcome{c.outcome}) {
+			if w.Code != c.status || got.Status != string(c.outcome) || got.Ref != c.ref || strings.Join(f.refs, ",") != c.ref || !slices.Equal(f.pushed, c.pushed) || !slices.Equal(f.outcomes, []hooks.Outcome{c.outcome}) {
 				t.Errorf("got %d %s, pushed %q, outcomes %v", w.Code, w.Body, f.pushed, f.outcomes)
 			}
 		})
@@ -184,6 +185,34 @@ func TestACallThatIsNotProvedTellsNobody(t *testing.T) {
 		}
 		if w := f.call(c.provider, body, good); w.Code != c.status {
 			t.Errorf("%s: a good call afterwards got %d", c.payload, w.Code)
+		}
+	}
+}
+
+// Who hears of a part of what moved would leave the rest alone.
+func TestWhatMovedIsToldWholeOrNotAtAll(t *testing.T) {
+	change := func(name string) string { return `{"name":"` + name + `"}` }
+	call := func(names ...string) string {
+		return `{"id":"d1","eventType":"git.push","resource":{"repository":{"remoteUrl":"https://dev.azure.com/acme/Infra/_git/fleet"},"refUpdates":[` + strings.Join(names, ",") + `]}}`
+	}
+	many := make([]string, 17)
+	for i := range many {
+		many[i] = change("refs/heads/b" + strings.Repeat("x", i))
+	}
+	for name, c := range map[string]struct {
+		body string
+		want []string
+	}{
+		"two":              {call(change("refs/heads/main"), change("refs/tags/v1")), []string{"refs/heads/main", "refs/tags/v1"}},
+		"one without name": {call(change("refs/heads/main"), change("")), nil},
+		"one that is long": {call(change("refs/heads/main"), change("refs/heads/"+strings.Repeat("x", 300))), nil},
+		"one that is odd":  {call(change("refs/heads/main"), change(`refs/heads/\u0007`)), nil},
+		"many":             {call(many...), nil},
+		"none":             {call(), nil},
+	} {
+		f := newForge(t, everyProvider...)
+		if w := f.call("azure", c.body, proved("azure", key, c.body, nil)); w.Code != 200 || len(f.pushed) != 1 || !slices.Equal(f.refs, c.want) {
+			t.Errorf("%s: %d %s, told of %q %q", name, w.Code, w.Body, f.pushed, f.refs)
 		}
 	}
 }

@@ -13,8 +13,9 @@ import (
 // Fleet is what a Guard stands before.
 type Fleet interface {
 	fleet.Hub
-	// GitPushed tells every agent that somebody pushed to a repository.
-	GitPushed(ctx context.Context, url string) error
+	// GitPushed tells every agent that somebody pushed to a repository, and to
+	// which of its references where that is known.
+	GitPushed(ctx context.Context, url string, refs ...string) error
 }
 
 // Guard is a fleet.Hub that does what the one who asks (fleet.Who) may, and
@@ -336,10 +337,11 @@ func (g *Guard) Watch(ctx context.Context, since string) (<-chan string, error) 
 	return g.fleet.Watch(ctx, since)
 }
 
-// GitPushed tells every agent that somebody pushed to a repository.
-func (g *Guard) GitPushed(ctx context.Context, url string) error {
+// GitPushed tells every agent that somebody pushed to a repository, and to which
+// of its references where that is known.
+func (g *Guard) GitPushed(ctx context.Context, url string, refs ...string) error {
 	if err := g.people.allow(ctx, access.Push, access.Fleet); err != nil {
 		return err
 	}
-	return g.fleet.GitPushed(ctx, url)
+	return g.fleet.GitPushed(ctx, url, refs...)
 }

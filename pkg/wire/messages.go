@@ -3,7 +3,9 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -307,14 +309,34 @@ func (r Renewed) Validate() error {
 	return nil
 }
 
-// GitNotice says that somebody pushed. An empty URL means any repository.
+// GitNotice says that somebody pushed. An empty URL means any repository, no
+// Refs that any may have moved: older hubs never name them, and older agents
+// pass them over.
 type GitNotice struct {
-	URL string `json:"url,omitempty"`
+	URL  string   `json:"url,omitempty"`
+	Refs []string `json:"refs,omitempty"` // all that moved, as refs/heads/main
 }
 
-func (GitNotice) Kind() Kind      { return "git" }
-func (GitNotice) Limit() int      { return smallLimit }
-func (GitNotice) Validate() error { return nil }
+// Limits of the references that a notice names.
+const (
+	maxRefs = 16
+	maxRef  = 256 // bytes of each
+)
+
+func (GitNotice) Kind() Kind { return "git" }
+func (GitNotice) Limit() int { return smallLimit }
+
+func (n GitNotice) Validate() error {
+	if len(n.Refs) > maxRefs {
+		return fleet.Invalid("it names %d references, more than %d", len(n.Refs), maxRefs)
+	}
+	for _, r := range n.Refs {
+		if r == "" || len(r) > maxRef || strings.ContainsFunc(r, unicode.IsControl) {
+			return fleet.Invalid("%q is no reference", clip(r))
+		}
+	}
+	return nil
+}
 
 // JSON encodes what an agent answers with, before it is cut into parts.
 func JSON(v any) ([]byte, error) {

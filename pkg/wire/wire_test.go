@@ -56,7 +56,7 @@ var samples = []wire.Message{
 	wire.Enrolled{JWT: "eyJ", Cluster: "dev", Instance: "hub1"},
 	wire.Renew{Key: "UABC"},
 	wire.Renewed{JWT: "eyJ"},
-	wire.GitNotice{URL: "https://git.example.com/fleet.git"},
+	wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}},
 	wire.Failure{Code: "conflict", Text: "too late", Hint: "try again"},
 }
 

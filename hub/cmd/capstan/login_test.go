@@ -78,7 +78,7 @@ func signedIn(t *testing.T) (*signintest.Provider, *shell, *said, *said) {
 
 type pushable struct{ *fleettest.Hub }
 
-func (pushable) GitPushed(context.Context, string) error { return nil }
+func (pushable) GitPushed(context.Context, string, ...string) error { return nil }
 
 func command(t *testing.T, s *shell, args ...string) error {
 	t.Helper()
@@ -167,7 +167,7 @@ func TestLoginWithADevice(t *testing.T) {
 func TestAHubWithoutAProvider(t *testing.T) {
 	handler, err := api.New(api.Config{
 		Hub: fleettest.NewHub(fleettest.Sample()), People: &fleettest.People{}, Logins: &testHub{},
-		GitPushed: func(context.Context, string) error { return nil },
+		GitPushed: func(context.Context, string, ...string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

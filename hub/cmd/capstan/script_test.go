@@ -143,7 +143,7 @@ func setUp(env *testscript.Env) error {
 	people := &fleettest.People{Known: map[string]fleet.Identity{adminToken: jane}}
 	handler, err := api.New(api.Config{
 		Hub: h, People: people, Logins: h,
-		GitPushed: func(context.Context, string) error { return nil },
+		GitPushed: func(context.Context, string, ...string) error { return nil },
 	})
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func bundled(t *testing.T, text string, fail error) (files map[string]string, sa
 	jane := fleet.Identity{Via: fleet.ViaToken, Name: "jane", Grants: []fleet.Grant{{Roles: []fleet.Role{fleet.RoleAdmin}}}}
 	handler, err := api.New(api.Config{
 		Hub: h, People: &fleettest.People{Known: map[string]fleet.Identity{adminToken: jane}}, Logins: &testHub{},
-		GitPushed: func(context.Context, string) error { return nil },
+		GitPushed: func(context.Context, string, ...string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
