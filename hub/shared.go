@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,6 +18,12 @@ import (
 type NATSServer = broker.ServerConfig
 
 var _ broker.Revoked = revoked{}
+
+// RotateCA makes a new CA for the certificates that a hub shows agents, in its
+// data directory: see broker.RotateCA.
+func RotateCA(dataDir string, grace time.Duration, now time.Time) error {
+	return broker.RotateCA(filepath.Join(dataDir, "tls"), grace, now)
+}
 
 // RotateKeys makes new keys for signing credentials in a hub's directory of
 // keys; what the old ones signed is good for the grace yet.

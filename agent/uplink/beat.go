@@ -30,10 +30,8 @@ func (s *session) beat(ctx context.Context) error {
 			wait, pause = min(pause, wait), min(2*pause, mostPause)
 		case err == nil && s.nc.IsConnected():
 			pause = firstPause
-			if err := s.renew(ctx); errors.Is(err, ErrSuperseded) {
+			if err := s.upkeep(ctx); err != nil {
 				return err
-			} else if err != nil {
-				s.cfg.Log.WarnContext(ctx, "can't renew the agent's credential", errorAttrs(err)...)
 			}
 		}
 		t := time.NewTimer(wait)
@@ -46,6 +44,25 @@ func (s *session) beat(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// upkeep does what an answered heartbeat gives reason to. The error is
+// ErrSuperseded.
+func (s *session) upkeep(ctx context.Context) error {
+	for _, do := range []struct {
+		failed string
+		what   func(context.Context) error
+	}{
+		{"can't renew the agent's credential", s.renew},
+		{"what the hub says of where it is to be found is not taken", s.learn},
+	} {
+		if err := do.what(ctx); errors.Is(err, ErrSuperseded) {
+			return err
+		} else if err != nil {
+			s.cfg.Log.WarnContext(ctx, do.failed, errorAttrs(err)...)
+		}
+	}
+	return nil
 }
 
 // leastPatience is how long a heartbeat waits for its answer at least.
@@ -123,8 +140,9 @@ func (s *session) heartbeat(ctx context.Context) error {
 // heard acts on a heartbeat's answer.
 func (s *session) heard(ctx context.Context, ack wire.HeartbeatAck, line int64) {
 	k := s.state()
-	s.issuer, s.asked = ack.Issuer, ack.Every
+	s.issuer, s.asked, s.link = ack.Issuer, ack.Every, ack.Link
 	if ack.Instance != k.Instance {
+		s.link = ""
 		s.cfg.Log.WarnContext(ctx, "another hub instance answers: its intent is not taken", "accepted", k.Instance, "answers", ack.Instance,
 			"hint", "to accept it, join the cluster anew: capstan join "+s.cfg.Cluster)
 	}

@@ -155,6 +155,8 @@ type fakeHub struct {
 	sources  []fleet.SourceStatus // of the last heartbeat
 	interval time.Duration        // the same
 	every    time.Duration        // what the hub asks for
+	link     *wire.Link           // where it says it is; nil: as an older hub, nothing
+	links    int                  // how often that was asked for
 	beats    int
 
 	mute       bool // nothing is answered
@@ -277,6 +279,9 @@ func (h *fakeHub) serve(m *nats.Msg) {
 			h.t.Error(err)
 		}
 		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch, Issuer: signer, Every: h.every}
+		if h.link != nil {
+			ack.Link = h.link.Stamp()
+		}
 		if hb.Epoch > h.epoch {
 			h.epoch, h.lastSeq = hb.Epoch, 0
 		}
@@ -290,6 +295,9 @@ func (h *fakeHub) serve(m *nats.Msg) {
 		in := h.intent
 		in.Instance = h.instance
 		h.answer(m, wire.Intent{Intent: in})
+	case wire.VerbLink:
+		h.links++
+		h.answer(m, *h.link)
 	case wire.VerbRenew:
 		r, err := wire.Decode[wire.Renew](m.Data)
 		if err != nil {

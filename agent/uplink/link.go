@@ -34,7 +34,9 @@ func reconnectDelay(attempts int) time.Duration {
 }
 
 // options are common to both identities: the join token's and the agent's.
-func (u *Uplink) options(w way, inbox, ca string, user nats.Option) ([]nats.Option, error) {
+// trusted is what a hub's certificate has to be signed by, in PEM, whenever it is
+// asked.
+func (u *Uplink) options(w way, inbox string, trusted func() string, user nats.Option) ([]nats.Option, error) {
 	d := &dialer{}
 	if w.web {
 		d.proxy = u.cfg.Proxy
@@ -49,20 +51,21 @@ func (u *Uplink) options(w way, inbox, ca string, user nats.Option) ([]nats.Opti
 		nats.IgnoreDiscoveredServers(), // the hub is where the token says
 		nats.NoEcho(),
 	}
-	if ca != "" {
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM([]byte(ca)) {
-			return nil, fleet.Invalid("the hub's CA is not a PEM certificate")
-		}
-		opts = append(opts, nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}))
+	if _, err := poolOf(trusted()); err != nil {
+		return nil, err
 	}
-	return opts, nil
+	if trusted() != "" {
+		opts = append(opts, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	return append(opts, func(o *nats.Options) error {
+		o.RootCAsCB = func() (*x509.CertPool, error) { return poolOf(trusted()) }
+		return nil
+	}), nil
 }
 
 // connect dials as the agent. The connection then keeps itself up for ever,
 // also where it is refused: the hub may be back with its memory tomorrow.
 func (u *Uplink) connect(ctx context.Context, w way, up, down func()) (*nats.Conn, error) {
-	k := u.state()
 	user := nats.UserJWT(
 		func() (string, error) { return u.state().JWT, nil }, // a renewed one is used at the next connect
 		func(nonce []byte) ([]byte, error) {
@@ -70,7 +73,7 @@ func (u *Uplink) connect(ctx context.Context, w way, up, down func()) (*nats.Con
 			defer u.mu.Unlock()
 			return u.key.Sign(nonce)
 		})
-	opts, err := u.options(w, wire.Inbox(u.cfg.Cluster), k.CA, user)
+	opts, err := u.options(w, wire.Inbox(u.cfg.Cluster), func() string { return u.state().CA }, user)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +158,7 @@ func (u *Uplink) enrol(ctx context.Context) error {
 		// there are: joining takes none away.
 		k.Intent = fleet.Intent{Instance: got.Instance, Labels: k.Intent.Labels, Holds: k.Intent.Holds}
 		k.Seed, k.NextSeed, k.NextJoin = seed, "", ""
-		k.JWT, k.URLs, k.CA, k.Join, k.Instance = got.JWT, t.URLs, t.CA, t.Join, got.Instance
+		k.JWT, k.URLs, k.OldURLs, k.CA, k.Join, k.Instance = got.JWT, t.URLs, nil, t.CA, t.Join, got.Instance
 	})
 }
 
@@ -164,7 +167,7 @@ func (u *Uplink) dialJoin(t *wire.JoinToken, joiner nkeys.KeyPair) (*nats.Conn, 
 	user := nats.UserJWT(func() (string, error) { return t.JWT, nil }, joiner.Sign)
 	var failed error
 	for _, w := range ways(t.URLs) {
-		opts, err := u.options(w, wire.JoinInbox(t.Join), t.CA, user)
+		opts, err := u.options(w, wire.JoinInbox(t.Join), func() string { return t.CA }, user)
 		if err != nil {
 			return nil, err
 		}

@@ -29,6 +29,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		Uplink:  u,
 		intents: make(chan fleet.Intent, 1),
 		fetch:   make(chan struct{}, 1),
+		fell:    make(chan struct{}, 1),
 		kick:    make(chan struct{}, 1),
 		asks:    make(chan *nats.Msg, askBacklog),
 	}
@@ -58,7 +59,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 // connected dials, and keeps the link up until ctx ends or the way that worked
 // has failed for long.
 func (s *session) connected(ctx context.Context) error {
-	nc, err := s.dial(ctx)
+	nc, way, err := s.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (s *session) connected(ctx context.Context) error {
 	g.Go(func() error { return s.post(ctx) })
 	g.Go(func() error { return s.heed(ctx) })
 	g.Go(func() error { return s.answer(ctx) })
-	g.Go(func() error { return s.stray(ctx) })
+	g.Go(func() error { return s.stray(ctx, way) })
 	return g.Wait()
 }
 
@@ -94,9 +95,12 @@ type session struct {
 	// takes none of an epoch it has not heard of.
 	line, greeted atomic.Int64
 	hung          hangup
+	fell          chan struct{} // the connection was lost
 	said          bool          // the hub has answered a heartbeat of this epoch; beat's own
 	seq           uint64        // of the last report; post's own
 	issuer        string        // that signs the hub's credentials; beat's own
+	link          string        // the stamp of where the hub says it is; beat's own
+	unlearnt      string        // the stamp of what was refused, and on which line; beat's own
 	asked         time.Duration // between heartbeats, by the hub; beat's own
 
 	intents chan fleet.Intent // the latest that was pushed
@@ -216,25 +220,26 @@ func (s *session) join(ctx context.Context) error {
 	})
 }
 
-// dial connects for the first time, whichever way works.
-func (s *session) dial(ctx context.Context) (nc *nats.Conn, err error) {
+// dial connects for the first time, and tells which way worked.
+func (s *session) dial(ctx context.Context) (nc *nats.Conn, by way, err error) {
 	s.line.Add(1)
 	err = s.retry(ctx, "can't connect to the hub", func() error {
 		var failed error
-		all := ways(s.state().URLs)
+		all := s.state().ways()
 		if len(all) == 0 {
 			return fleet.WithHint(fleet.Invalid("no URL of the hub is kept here"), "join the cluster anew: capstan join "+s.cfg.Cluster)
 		}
 		for _, w := range all {
 			nc, err = s.connect(ctx, w, func() { signal(s.kick) }, s.lost)
 			if err == nil {
+				by = w
 				return nil
 			}
 			failed = errors.Join(failed, dialError(refusedError(err)))
 		}
 		return failed
 	})
-	return nc, err
+	return nc, by, err
 }
 
 // lost notes that the connection is gone.
@@ -242,6 +247,7 @@ func (s *session) lost() {
 	s.line.Add(1)
 	s.whole.Store(false)
 	s.hung.up()
+	signal(s.fell)
 }
 
 // subscribe listens before anything is asked: what is pushed meanwhile is not

@@ -86,6 +86,7 @@ type Kept struct {
 	Seed     string       `json:"seed"`               // of the agent's nkey
 	JWT      string       `json:"jwt,omitempty"`      // that the hub gave for it
 	URLs     []string     `json:"urls,omitempty"`     // of the hub's NATS
+	OldURLs  []string     `json:"oldURLs,omitempty"`  // from before, until the hub was reached at one of URLs
 	CA       string       `json:"ca,omitempty"`       // PEM
 	Join     string       `json:"join,omitempty"`     // id of the token that was used
 	Instance string       `json:"instance,omitempty"` // of the hub that was accepted

@@ -47,27 +47,34 @@ var errStray = errors.New("the hub can't be reached this way")
 // URLs are tried as well.
 const switchAfter = time.Minute
 
+// ways are all there are: where the hub was before comes last.
+func (k Kept) ways() []way { return append(ways(k.URLs), ways(k.OldURLs)...) }
+
 // stray ends with errStray once the link has been down for long and there is
-// another way.
-func (s *session) stray(ctx context.Context) error {
-	if len(ways(s.state().URLs)) < 2 {
-		return nil
-	}
-	t := time.NewTicker(s.cfg.SwitchAfter / 4)
-	defer t.Stop()
-	up := time.Now()
+// another way than the one in use.
+func (s *session) stray(ctx context.Context, used way) error {
 	for {
 		select {
-		case now := <-t.C:
-			if s.nc.IsConnected() {
-				up = now
-			} else if now.Sub(up) >= s.cfg.SwitchAfter {
-				return errStray
-			}
+		case <-s.fell:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		for since := time.Now(); !s.nc.IsConnected(); {
+			if time.Since(since) >= s.cfg.SwitchAfter && s.hasOther(used) {
+				return errStray
+			}
+			select {
+			case <-time.After(s.cfg.SwitchAfter / 4):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 	}
+}
+
+// hasOther tells whether there is a way to the hub that is not this one.
+func (s *session) hasOther(used way) bool {
+	return slices.ContainsFunc(s.state().ways(), func(w way) bool { return w.String() != used.String() })
 }
 
 // dialer opens the connection below NATS: straight, or for WebSocket through

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,6 +103,13 @@ func (a *Agent) Intent() fleet.Intent {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.intent
+}
+
+// Trusts counts the CAs by which the agent trusts the hub.
+func (a *Agent) Trusts() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Count(a.kept.CA, "BEGIN CERTIFICATE")
 }
 
 // Greetings counts the connections on which the hub has answered so far.

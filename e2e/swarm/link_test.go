@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,8 +16,8 @@ import (
 )
 
 // The link is the real one on both sides: an agent that gets out over WebSocket
-// alone trusts the hub's own CA by its join token, outlives a change of the keys,
-// and is missed soon after it went.
+// alone trusts the hub's own CA by its join token, outlives a change of the keys
+// and one of the CA, and is missed soon after it went.
 func TestAnAgentComesOverWebSocketAlone(t *testing.T) {
 	program, err := build.Make(context.Background(), build.Hub, nil)
 	if err != nil {
@@ -66,6 +67,32 @@ func TestAnAgentComesOverWebSocketAlone(t *testing.T) {
 	if err != nil || len(apps) != 1 || apps[0].Message != "after" || apps[0].Stale {
 		t.Errorf("the hub shows %+v, %v", apps, err)
 	}
+
+	// The CA: told while the old one signs, and trusted alone when the new one does.
+	trusts := func(n int) func() error {
+		return func() error {
+			if got := agent.Trusts(); got != n {
+				return fmt.Errorf("it trusts %d CAs, not %d", got, n)
+			}
+			return settled(agent)
+		}
+	}
+	call(t, program, "rotate-ca", "--data-dir", dir, "--grace", "10s")
+	wait(t, trusts(2))
+	next := filepath.Join(dir, "tls", "next.pem")
+	wait(t, func() error {
+		if _, err := os.Stat(next); err == nil {
+			return errors.New("the old CA signs")
+		}
+		return nil
+	})
+	if err := hub.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, trusts(1))
 
 	if err := agent.Kill(); err != nil {
 		t.Fatal(err)

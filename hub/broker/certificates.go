@@ -147,7 +147,7 @@ func openIdentity(cfg Config, instance string) (identity, error) {
 	if cfg.CAFile != "" {
 		return nil, fleet.WithHint(fleet.Invalid("a CA for agents is given without a certificate"), "give --nats-tls-cert and --nats-tls-key as well, or leave --nats-ca out")
 	}
-	return openAuthority(filepath.Join(cfg.Dir, "tls"), instance, cfg.names(), cfg.Now)
+	return openAuthority(filepath.Join(cfg.Dir, "tls"), instance, cfg)
 }
 
 // plain is the identity of a hub that ends no TLS: all there is to it is what

@@ -56,6 +56,12 @@ func (b *Broker) agentCredential(ctx context.Context, cluster, key string) (stri
 	return credential(b.ring().agentRole, b.claims.agents.Subject, key, cluster, true, agentLife, time.Now())
 }
 
+// link is where agents are told that the hub is.
+func (b *Broker) link() wire.Link {
+	urls, ca := b.Address()
+	return wire.Link{URLs: urls, CA: ca}
+}
+
 // Revoke makes a key's credentials worthless and cuts its connections. It is
 // written down first: a revocation that a restart forgets would be none.
 func (b *Broker) Revoke(ctx context.Context, key string) error {

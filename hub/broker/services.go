@@ -107,7 +107,7 @@ const enrolment = "enrol"
 // word is a verb as it is counted: an agent's own invention is none.
 func word(verb string) string {
 	switch verb {
-	case wire.VerbStatus, wire.VerbResent, wire.VerbHeartbeat, wire.VerbIntent, wire.VerbRenew:
+	case wire.VerbStatus, wire.VerbResent, wire.VerbHeartbeat, wire.VerbIntent, wire.VerbRenew, wire.VerbLink:
 		return verb
 	}
 	return "other"
@@ -189,7 +189,7 @@ func (b *Broker) answer(ctx context.Context, desk Desk, up wire.Up, data []byte)
 			return nil, err
 		}
 		ack, err := desk.Heartbeat(ctx, up.Cluster, hb)
-		ack.Issuer = b.ring().issuer
+		ack.Issuer, ack.Link = b.ring().issuer, b.link().Stamp()
 		return ack, err
 	case wire.VerbIntent:
 		if _, err := wire.Decode[wire.IntentGet](data); err != nil {
@@ -207,6 +207,9 @@ func (b *Broker) answer(ctx context.Context, desk Desk, up wire.Up, data []byte)
 		}
 		token, err := b.agentCredential(ctx, up.Cluster, r.Key)
 		return wire.Renewed{JWT: token}, err
+	case wire.VerbLink:
+		_, err := wire.Decode[wire.LinkGet](data)
+		return b.link(), err
 	}
 	return nil, fleet.Invalid("%q is not served", up.Verb)
 }

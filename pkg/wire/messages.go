@@ -149,6 +149,9 @@ type HeartbeatAck struct {
 	// Every is how much time the hub wants between heartbeats, at least: the
 	// larger the fleet, the more. In nanoseconds; 0: as the agent likes.
 	Every time.Duration `json:"every,omitempty"`
+	// Link is the Stamp of what the hub tells agents of where it is: one that knows
+	// another asks for it. Empty: nothing is to be done.
+	Link string `json:"link,omitempty"`
 }
 
 func (HeartbeatAck) Kind() Kind { return "heartbeat-ack" }

@@ -21,6 +21,7 @@ const (
 	VerbHeartbeat = "hb"
 	VerbIntent    = "intent"
 	VerbRenew     = "renew"
+	VerbLink      = "link"
 )
 
 // GitSubject is where the hub tells every agent that somebody pushed.
@@ -61,6 +62,9 @@ func IntentGetSubject(cluster string) string { return upPrefix + cluster + "." +
 
 // RenewSubject is where an agent asks for a fresh credential.
 func RenewSubject(cluster string) string { return upPrefix + cluster + "." + VerbRenew }
+
+// LinkSubject is where an agent asks where the hub is to be found from now on.
+func LinkSubject(cluster string) string { return upPrefix + cluster + "." + VerbLink }
 
 // IntentSubject is where the hub pushes what people want.
 func IntentSubject(cluster string) string { return downPrefix + cluster + ".intent" }
@@ -114,7 +118,7 @@ func ParseUp(subject string) (Up, error) {
 		if len(rest) == 1 && rest[0] == "get" {
 			return u, nil
 		}
-	case VerbHeartbeat, VerbRenew, VerbResent:
+	case VerbHeartbeat, VerbRenew, VerbResent, VerbLink:
 		if len(rest) == 0 {
 			return u, nil
 		}

@@ -56,6 +56,8 @@ var samples = []wire.Message{
 	wire.Enrolled{JWT: "eyJ", Cluster: "dev", Instance: "hub1"},
 	wire.Renew{Key: "UABC"},
 	wire.Renewed{JWT: "eyJ"},
+	wire.LinkGet{},
+	wire.Link{URLs: []string{"tls://hub.example.com:4222", "wss://hub.example.com"}, CA: "-----BEGIN CERTIFICATE-----"},
 	wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}},
 	wire.Failure{Code: "conflict", Text: "too late", Hint: "try again"},
 }
@@ -104,7 +106,7 @@ func decodeAny(t *testing.T, data []byte) string {
 
 var decoders = []func([]byte) (wire.Message, error){
 	as[wire.Report], as[wire.Resent], as[wire.Ack], as[wire.Heartbeat], as[wire.HeartbeatAck], as[wire.IntentGet], as[wire.Intent],
-	as[wire.Ask], as[wire.Part], as[wire.Enrol], as[wire.Enrolled], as[wire.Renew], as[wire.Renewed], as[wire.GitNotice], as[wire.Failure],
+	as[wire.Ask], as[wire.Part], as[wire.Enrol], as[wire.Enrolled], as[wire.Renew], as[wire.Renewed], as[wire.LinkGet], as[wire.Link], as[wire.GitNotice], as[wire.Failure],
 }
 
 func as[M wire.Message](data []byte) (wire.Message, error) { return wire.Decode[M](data) }
@@ -229,6 +231,7 @@ func TestSubjects(t *testing.T) {
 		wire.ResentSubject("dev"):      {Cluster: "dev", Verb: wire.VerbResent},
 		wire.IntentGetSubject("dev"):   {Cluster: "dev", Verb: wire.VerbIntent},
 		wire.RenewSubject("dev"):       {Cluster: "dev", Verb: wire.VerbRenew},
+		wire.LinkSubject("dev"):        {Cluster: "dev", Verb: wire.VerbLink},
 	} {
 		if got, err := wire.ParseUp(subject); err != nil || got != want {
 			t.Errorf("%s: got %+v, %v", subject, got, err)

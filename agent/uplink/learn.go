@@ -1,0 +1,121 @@
+package uplink
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+	"github.com/capstan-gitops/capstan/pkg/wire"
+)
+
+// learn takes over where the hub is to be found and what it is trusted by, when
+// it says that this has changed: else a new CA or address would mean to join
+// every cluster anew.
+//
+// Whoever speaks was found by what is kept, so it is believed; but a mistake
+// there must not lose the hub for ever. A CA is taken only if it vouches for the
+// line it came over, and the addresses from before are kept until one of the new
+// ones has worked.
+func (s *session) learn(ctx context.Context) error {
+	k := s.state()
+	if s.link == "" {
+		return nil
+	}
+	if s.link == (wire.Link{URLs: k.URLs, CA: k.CA}).Stamp() {
+		return s.forgetOld(ctx, k)
+	}
+	asked := fmt.Sprint(s.link, s.line.Load())
+	if asked == s.unlearnt {
+		return nil // it would be refused again
+	}
+	line, err := s.nc.TLSConnectionState()
+	if err != nil {
+		return nil //nolint:nilerr // without TLS nobody knows who says so: there is nothing to learn
+	}
+	got, err := call[wire.Link](ctx, s, wire.LinkSubject(s.cfg.Cluster), wire.LinkGet{})
+	if err != nil {
+		return err
+	}
+	if err := believable(got, line); err != nil {
+		s.unlearnt = asked
+		return err
+	}
+	err = s.change(ctx, func(k *Kept) {
+		old := slices.Concat(k.URLs, k.OldURLs)
+		k.OldURLs = slices.DeleteFunc(old, func(u string) bool { return slices.Contains(got.URLs, u) })
+		k.URLs, k.CA = got.URLs, got.CA
+		k.OldURLs = k.OldURLs[:min(len(k.OldURLs), mostOld)]
+	})
+	if err == nil {
+		s.cfg.Log.InfoContext(ctx, "the hub says where it is to be found from now on", "urls", got.URLs)
+	}
+	return err
+}
+
+// mostOld is how many addresses from before are kept.
+const mostOld = 16
+
+// forgetOld drops the addresses from before, once one of the others works.
+func (s *session) forgetOld(ctx context.Context, k Kept) error {
+	here := endpoint(s.nc.ConnectedUrl())
+	if len(k.OldURLs) == 0 || !slices.ContainsFunc(k.URLs, func(u string) bool { return endpoint(u) == here }) {
+		return nil
+	}
+	return s.change(ctx, func(k *Kept) { k.OldURLs = nil })
+}
+
+// endpoint is what a URL leads to, with its port said.
+func endpoint(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	port := u.Port()
+	if port == "" {
+		port = cmp.Or(map[string]string{"ws": "80", "wss": "443"}[u.Scheme], "4222")
+	}
+	return net.JoinHostPort(u.Hostname(), port) + strings.TrimSuffix(u.Path, "/")
+}
+
+// believable refuses what would leave TLS out, or trust another than whom the
+// line leads to. The error is ErrInvalid.
+func believable(l wire.Link, line tls.ConnectionState) error {
+	for _, u := range l.URLs {
+		if strings.HasPrefix(u, "ws:") || strings.HasPrefix(u, "nats:") && l.CA == "" {
+			return fleet.Invalid("the hub names %s, which leaves TLS out", u)
+		}
+	}
+	pool, err := poolOf(l.CA)
+	if err != nil {
+		return err
+	}
+	between := x509.NewCertPool()
+	for _, c := range line.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	// Its name was checked when the line was made.
+	if _, err := line.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: pool, Intermediates: between}); err != nil {
+		return fleet.WithHint(fleet.Invalid("the CA that the hub names does not vouch for its own certificate: %w", err),
+			"have the hub name the CA from before beside the new one until it shows a certificate of that")
+	}
+	return nil
+}
+
+// poolOf reads what is trusted; nil is what the system trusts.
+func poolOf(ca string) (*x509.CertPool, error) {
+	if ca == "" {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(ca)) {
+		return nil, fleet.Invalid("the hub's CA is not a PEM certificate")
+	}
+	return pool, nil
+}
