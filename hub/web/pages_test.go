@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/fleet/fleettest"
@@ -110,6 +111,22 @@ func TestALargeFleetShowsWhatNeedsSomebodyAndCountsTheRest(t *testing.T) {
 	if strings.Index(body, "edge-0251") > strings.Index(body, "edge-0000") {
 		t.Error("a degraded cluster comes after a healthy one")
 	}
+}
+
+func TestThePageOfAnAppSaysWhenWhatFailedIsTriedAgain(t *testing.T) {
+	now := fleettest.When.Add(5 * time.Minute) // as the site has it
+	for in, want := range map[time.Duration]string{
+		-time.Minute: "now", 20 * time.Second: "in less than a minute", 4*time.Minute + time.Second: "in 4 min", 90 * time.Minute: "in 1 h",
+	} {
+		seed := fleettest.Sample()
+		for i := range seed.Apps {
+			seed.Apps[i].Retry = &fleet.Retry{Failed: 3, Next: now.Add(in)}
+		}
+		_, body := serve(t, fleettest.NewHub(seed)).get(t, "/clusters/dev/default/guestbook", "see")
+		has(t, strings.Join(strings.Fields(read(body)), " "), "Next try "+want+" , after 3 that failed")
+	}
+	_, body := serve(t, fleettest.NewHub(fleettest.Sample())).get(t, "/clusters/dev/default/guestbook", "see")
+	hasNot(t, body, "Next try")
 }
 
 func TestWhatOthersWroteIsEscaped(t *testing.T) {

@@ -81,7 +81,7 @@ const quietRank = 9
 
 func (s *site) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset": s.assetURL, "ago": s.ago, "labels": sortedLabels,
+		"asset": s.assetURL, "ago": s.ago, "until": s.until, "labels": sortedLabels,
 		"syncMark": syncMark, "healthMark": healthMark, "changeMark": changeMark,
 		"holdWord": holdWord,
 		"appURL":   appURL, "clusterURL": clusterURL, "spreadURL": spreadURL,
@@ -103,6 +103,20 @@ func (s *site) ago(t time.Time) string {
 		return fmt.Sprintf("%d h ago", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+}
+
+// until says in how long something is to come, roughly.
+func (s *site) until(t time.Time) string {
+	d := t.Sub(s.Now())
+	switch {
+	case d <= 0:
+		return "now"
+	case d < time.Minute:
+		return "in less than a minute"
+	case d < time.Hour:
+		return fmt.Sprintf("in %d min", int(d.Minutes()))
+	}
+	return fmt.Sprintf("in %d h", int(d.Hours()))
 }
 
 type label struct{ Key, Value, From string }
