@@ -332,7 +332,7 @@ func openFront(ctx context.Context, cfg Config, d *desk.Desk, service store.Buck
 func (f *front) handler(cfg Config, d *desk.Desk, who *people.People, known *people.OIDC, sign *client.SignIn) (http.Handler, error) {
 	sessions := web.NewSessions(nil)
 	guard := who.Guard(d)
-	f.queries = api.NewQueries(guard, broker.MaxOpsAnswer, cfg.Log)
+	f.queries = api.NewQueries(guard, who, broker.MaxOpsAnswer, cfg.Log)
 	calls, err := api.New(api.Config{Hub: guard, People: who, GitPushed: guard.GitPushed, Logins: sessions, SignIn: sign, URL: cfg.URL, Log: cfg.Log})
 	if err != nil {
 		return nil, err

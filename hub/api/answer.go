@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -93,39 +92,8 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-var statuses = []struct {
-	kind   error
-	status int
-}{
-	{fleet.ErrInvalid, http.StatusBadRequest},
-	{fleet.ErrForbidden, http.StatusForbidden},
-	{fleet.ErrNotFound, http.StatusNotFound},
-	{fleet.ErrConflict, http.StatusConflict},
-	{fleet.ErrTooOften, http.StatusTooManyRequests},
-	{fleet.ErrUnavailable, http.StatusServiceUnavailable},
-	{context.DeadlineExceeded, http.StatusServiceUnavailable},
-	{context.Canceled, http.StatusServiceUnavailable}, // the hub ends, or nobody reads this
-}
-
-func statusOf(err error) int {
-	for _, s := range statuses {
-		if errors.Is(err, s.kind) {
-			return s.status
-		}
-	}
-	return http.StatusInternalServerError
-}
-
-// unauthorized is statusOf for a token that was not accepted.
-func unauthorized(err error) int {
-	if errors.Is(err, fleet.ErrForbidden) {
-		return http.StatusUnauthorized
-	}
-	return statusOf(err)
-}
-
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	s.failAs(w, r, statusOf(err), err)
+	s.failAs(w, r, client.StatusOf(err), err)
 }
 
 // failAs answers with a problem.

@@ -29,6 +29,12 @@ import (
 type People interface {
 	fleet.People
 	Authenticate(ctx context.Context, token string) (fleet.Identity, error)
+	Pacer
+}
+
+// Pacer counts what somebody asks. ErrTooOften: that is more than their share.
+type Pacer interface {
+	Pace(id fleet.Identity) error
 }
 
 // Logins makes one-time links to the page, for a browser that holds no token.
@@ -64,7 +70,7 @@ const (
 type server struct {
 	Config
 	base  string
-	pace  *pace
+	pace  Pacer
 	paper []byte // the OpenAPI document
 }
 
@@ -76,7 +82,7 @@ func New(c Config) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{Config: c, base: strings.TrimSuffix(c.URL, "/"), pace: newPace()}
+	s := &server{Config: c, base: strings.TrimSuffix(c.URL, "/"), pace: c.People}
 	routes := s.routes()
 	var err error
 	if s.paper, err = describe(routes); err != nil {
@@ -107,11 +113,11 @@ func (s *server) guard(rt route) http.Handler {
 				if errors.Is(err, fleet.ErrForbidden) {
 					w.Header().Set("WWW-Authenticate", `Bearer realm="capstan"`)
 				}
-				s.failAs(w, r, unauthorized(err), err)
+				s.failAs(w, r, client.StatusOfCredential(err), err)
 				return
 			}
 			r = r.WithContext(fleet.WithIdentity(r.Context(), id))
-			if err := s.pace.take(id); err != nil {
+			if err := s.pace.Pace(id); err != nil {
 				s.fail(w, r, err)
 				return
 			}

@@ -21,11 +21,11 @@ type Queries struct {
 }
 
 // NewQueries answers from a fleet, with longest bytes at most.
-func NewQueries(hub fleet.Hub, longest int, log *slog.Logger) *Queries {
+func NewQueries(hub fleet.Hub, pace Pacer, longest int, log *slog.Logger) *Queries {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Queries{server: &server{Config: Config{Hub: hub, Log: log}, pace: newPace()}, longest: longest}
+	return &Queries{server: &server{Config: Config{Hub: hub, Log: log}, pace: pace}, longest: longest}
 }
 
 // Get answers as GET /api/v1/PATH does. params is a JSON object of the query's
@@ -38,14 +38,14 @@ func (q *Queries) Get(ctx context.Context, path string, params []byte, given url
 		return []byte(`{"status":500,"detail":"the hub failed at this"}`), http.StatusInternalServerError
 	}
 	if body, err = q.answer(r, params, given); err != nil {
-		status = statusOf(err)
+		status = client.StatusOf(err)
 		return q.server.problem(r, status, err), status
 	}
 	return body, http.StatusOK
 }
 
 func (q *Queries) answer(r *http.Request, params []byte, given url.Values) ([]byte, error) {
-	if err := q.server.pace.take(fleet.Who(r.Context())); err != nil {
+	if err := q.server.pace.Pace(fleet.Who(r.Context())); err != nil {
 		return nil, err
 	}
 	routes := q.server.routes()

@@ -13,7 +13,7 @@ import (
 )
 
 func TestAnAnswerThatIsTooLongSaysSo(t *testing.T) {
-	q := api.NewQueries(fleettest.NewHub(fleettest.Sample()), 300, nil)
+	q := api.NewQueries(fleettest.NewHub(fleettest.Sample()), &everybody{}, 300, nil)
 	ctx := fleet.WithIdentity(t.Context(), identity("ops"))
 	if body, status := q.Get(ctx, "apps", nil, nil); status != http.StatusBadRequest || !strings.Contains(string(body), "limit") {
 		t.Errorf("%d %s", status, body)
@@ -32,7 +32,7 @@ func FuzzQueryParameters(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, params []byte) {
-		q := api.NewQueries(fleettest.NewHub(fleettest.Sample()), 1<<20, nil)
+		q := api.NewQueries(fleettest.NewHub(fleettest.Sample()), &everybody{}, 1<<20, nil)
 		body, status := q.Get(fleet.WithIdentity(t.Context(), identity("fuzz")), "apps", params, url.Values{"drifted": {"false"}})
 		if status >= http.StatusInternalServerError || !json.Valid(body) {
 			t.Errorf("%q: %d %s", params, status, body)

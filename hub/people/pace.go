@@ -1,4 +1,4 @@
-package api
+package people
 
 import (
 	"sync"
@@ -24,6 +24,10 @@ type pace struct {
 
 func newPace() *pace { return &pace{of: map[string]*rate.Limiter{}} }
 
+// Pace counts a request of somebody who was let in. ErrTooOften: they ask more
+// than their share.
+func (p *People) Pace(id fleet.Identity) error { return p.pace.take(id) }
+
 func (p *pace) take(id fleet.Identity) error {
 	key := id.Via + " " + id.Name
 	p.mu.Lock()
@@ -40,5 +44,5 @@ func (p *pace) take(id fleet.Identity) error {
 		return nil
 	}
 	return fleet.WithHint(fleet.TooOften("%q asks more than %d times a second", id.Name, pacePerSecond),
-		"wait a second; GET "+"/api/v1/watch tells when there is something to ask for")
+		"wait a second; GET /api/v1/watch tells when there is something to ask for")
 }

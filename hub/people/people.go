@@ -52,6 +52,7 @@ type People struct {
 	cfg    Config
 	policy *watched[access.Policy]
 	fails  *failures
+	pace   *pace
 }
 
 // Open reads the files. An access file that can't be read is an error.
@@ -65,7 +66,7 @@ func Open(cfg Config) (*People, error) {
 	if cfg.Note == nil {
 		cfg.Note = func(context.Context, fleet.Event) error { return nil }
 	}
-	p := &People{cfg: cfg, fails: newFailures(cfg.Now)}
+	p := &People{cfg: cfg, fails: newFailures(cfg.Now), pace: newPace()}
 	if cfg.AccessFile != "" {
 		p.policy = &watched[access.Policy]{what: "access", path: cfg.AccessFile, parse: access.Parse}
 		if _, err := p.policy.current(); err != nil {

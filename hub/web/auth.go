@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -14,6 +15,9 @@ const cookieName = "capstan_session"
 func (s *site) guard(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, err := s.who(r)
+		if err == nil {
+			err = s.People.Pace(id)
+		}
 		switch {
 		case errors.Is(err, fleet.ErrForbidden):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="capstan"`)
@@ -80,7 +84,7 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 	}
 	session, until, err := s.Sessions.redeem(r.URL.Query().Get("code"))
 	if err != nil {
-		s.failAs(w, r, unauthorized(err), err)
+		s.failAs(w, r, client.StatusOfCredential(err), err)
 		return
 	}
 	c := s.cookie(r, session)

@@ -15,7 +15,7 @@ var paths = []string{"/", "/events", "/clusters", "/clusters/dev", "/apps/defaul
 
 func TestWhoMaySee(t *testing.T) {
 	s := serve(t, fleettest.NewHub(fleettest.Sample()))
-	for token, want := range map[string]int{"see": 200, "do": 200, "": 401, "wrong": 401, "broken": 503} {
+	for token, want := range map[string]int{"see": 200, "do": 200, "": 401, "wrong": 401, "broken": 503, "often": 429} {
 		for _, path := range paths {
 			res, body := s.get(t, path, token)
 			if res.StatusCode != want && (path != "/nothing" || want != 200) {
@@ -26,7 +26,12 @@ func TestWhoMaySee(t *testing.T) {
 			}
 		}
 	}
-	_, body := s.get(t, "/", "")
+	res, body := s.get(t, "/", "often")
+	has(t, body, "too many tokens came from there", "wait a minute")
+	if res.Header.Get("Retry-After") == "" {
+		t.Error("it is not said when to try again")
+	}
+	_, body = s.get(t, "/", "")
 	has(t, body, "capstan open")
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -37,7 +38,7 @@ func problemOf(err error) *problem {
 	if err == nil {
 		return nil
 	}
-	if statusOf(err) == 500 {
+	if client.StatusOf(err) == 500 {
 		return &problem{Text: "the hub failed at this", Hint: "the hub's log says why"}
 	}
 	return &problem{Text: err.Error(), Hint: fleet.Hint(err)}
@@ -78,7 +79,7 @@ func (s *site) details(ctx context.Context, a fleet.AppStatus) *details {
 
 // noted logs what the page only hints at.
 func (s *site) noted(ctx context.Context, what string, err error) *problem {
-	if err != nil && statusOf(err) == 500 {
+	if err != nil && client.StatusOf(err) == 500 {
 		s.Log.ErrorContext(ctx, "details not shown", "what", what, "error", err)
 	}
 	return problemOf(err)

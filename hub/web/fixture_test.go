@@ -28,6 +28,9 @@ func (t tokens) Authenticate(_ context.Context, token string) (fleet.Identity, e
 	if token == "broken" {
 		return fleet.Identity{}, fleet.Unavailable("the tokens can't be read")
 	}
+	if token == "often" {
+		return fleet.Identity{}, fleet.WithHint(fleet.TooOften("too many tokens came from there"), "wait a minute")
+	}
 	name, ok := t[token]
 	if !ok {
 		return fleet.Identity{}, fleet.WithHint(fleet.Forbidden("the token is not one of this hub's"), "check it")
@@ -43,6 +46,8 @@ func (t tokens) Still(_ context.Context, id fleet.Identity) (fleet.Identity, err
 	}
 	return fleet.Identity{}, fleet.Forbidden("there is no token of %q any more", id.Name)
 }
+
+func (tokens) Pace(fleet.Identity) error { return nil }
 
 func person(name string) fleet.Identity { return fleet.Identity{Via: fleet.ViaToken, Name: name} }
 

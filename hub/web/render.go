@@ -2,13 +2,12 @@ package web
 
 import (
 	"bytes"
-	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 
+	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -96,7 +95,7 @@ type logoutPage struct {
 }
 
 func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
-	s.failAs(w, r, statusOf(err), err)
+	s.failAs(w, r, client.StatusOf(err), err)
 }
 
 // failAs tells errors of the fleet's kinds; what another says is the log's.
@@ -114,33 +113,8 @@ func (s *site) failAs(w http.ResponseWriter, r *http.Request, status int, err er
 	if status == http.StatusInternalServerError {
 		p.Detail, p.Hint = "the hub failed at this", "the hub's log says why"
 	}
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
 	s.render(w, r, status, s.pages["error"], p)
-}
-
-func statusOf(err error) int {
-	for _, s := range []struct {
-		kind   error
-		status int
-	}{
-		{fleet.ErrInvalid, http.StatusBadRequest},
-		{fleet.ErrForbidden, http.StatusForbidden},
-		{fleet.ErrNotFound, http.StatusNotFound},
-		{fleet.ErrConflict, http.StatusConflict},
-		{fleet.ErrUnavailable, http.StatusServiceUnavailable},
-		{context.DeadlineExceeded, http.StatusServiceUnavailable},
-		{context.Canceled, http.StatusServiceUnavailable},
-	} {
-		if errors.Is(err, s.kind) {
-			return s.status
-		}
-	}
-	return http.StatusInternalServerError
-}
-
-// unauthorized is statusOf for credentials that were not accepted.
-func unauthorized(err error) int {
-	if errors.Is(err, fleet.ErrForbidden) {
-		return http.StatusUnauthorized
-	}
-	return statusOf(err)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/capstan-gitops/capstan/pkg/client"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/signin"
 )
@@ -63,7 +64,7 @@ func (s *site) callback(w http.ResponseWriter, r *http.Request) {
 		err = s.finish(w, r, attempt)
 	}
 	if err != nil {
-		s.failAs(w, r, unauthorized(err), err)
+		s.failAs(w, r, client.StatusOfCredential(err), err)
 		return
 	}
 	s.render(w, r, http.StatusOK, s.pages["login"], loginPage{})

@@ -23,6 +23,8 @@ type People interface {
 	// Still tells who somebody is now whose session began earlier. ErrForbidden:
 	// the credential that it began with is no more, and the session ends with it.
 	Still(ctx context.Context, id fleet.Identity) (fleet.Identity, error)
+	// Pace counts a request of somebody. ErrTooOften: that is more than their share.
+	Pace(id fleet.Identity) error
 }
 
 // Config says what is shown, and to whom. Hub, People and Sessions are required.

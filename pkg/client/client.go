@@ -173,22 +173,3 @@ func (c *Client) problem(res *http.Response) error {
 	}
 	return fleet.WithHint(kindOf(res.StatusCode)("%s", p.Detail), p.Hint)
 }
-
-func kindOf(status int) func(string, ...any) error {
-	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return fleet.Forbidden
-	case http.StatusNotFound:
-		return fleet.NotFound
-	case http.StatusConflict:
-		return fleet.Conflict
-	case http.StatusServiceUnavailable:
-		return fleet.Unavailable
-	case http.StatusTooManyRequests:
-		return fleet.TooOften
-	}
-	if status/100 == 4 {
-		return fleet.Invalid
-	}
-	return fmt.Errorf
-}
