@@ -25,7 +25,7 @@ const (
 
 // commands are what scripts can say, beside testscript's own:
 //
-//	cluster NAME [label=K=V]... [assignable=K]... [approval] [decrypts] [flag=FLAG]...   start a control plane, in the background
+//	cluster NAME [label=K=V]... [assignable=K]... [approval] [decrypts] [traces] [wired] [flag=FLAG]...   start a control plane, in the background
 //	join NAME...                          wait for those, and start their agents
 //	capstan ARGS...                       the CLI
 //	kubectl CLUSTER ARGS...               kubectl, as administrator
@@ -33,7 +33,7 @@ const (
 //	says CLUSTER NAME REASON REGEXP       why an app is not Ready: App object and capstan get apps agree
 //	confirm CLUSTER NAME                  confirm the plan that waits for an app of capstan-system, as the cluster's people do
 //	same CLUSTER KIND/NAME...             these objects were not made anew since this was first asked
-//	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge|probe ...   try until it is so
+//	until [SECONDS] [match=REGEXP|match=HEAD] [!] capstan|kubectl|app|says|forge|probe|traced ...   try until it is so
 //	edit FILE OLD NEW                     replace in a file of the fleet repository
 //	append FILE LINE                      add a line to one
 //	push MESSAGE                          commit and push all of it
@@ -43,6 +43,9 @@ const (
 //	agent|hub|part ... stop|continue|kill|start   treat a process so
 //	hub replace                           put an empty hub in its place, which clusters have to join anew
 //	probe CLUSTER agent|standby PATH      ask an agent over HTTP: /healthz, /readyz?verbose, /metrics
+//	traced APP SPAN...                    a trace of a sync of the app has these spans, in this order
+//	untraced TEXT                         no trace holds it
+//	wire CLUSTER busy|hang|open METHOD RESOURCE/NAME   what becomes of the agent's requests for an object: see wire
 //	agent CLUSTER standby                 start one more agent there
 //	git down|up|refuse|accept             what the Git server says
 //	other start|down|up                   a second Git server with a repository; its URL is in $OTHER_REPO
@@ -82,6 +85,10 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"seal":    script((*play).seal),
 	"key":     script((*play).ageKey),
 	"other":   other,
+	"wire":    script((*play).wire),
+
+	"traced":   script((*play).traced),
+	"untraced": script((*play).untraced),
 
 	"crds":       script((*play).crds),
 	"kubeseal":   script((*play).kubeseal),
@@ -102,6 +109,9 @@ type play struct {
 	sealing sealingKey
 
 	controllers []controller
+
+	collector *collector       // nil: nobody takes traces
+	wires     map[string]*wire // by cluster
 }
 
 var errUsage = errors.New("wrong arguments: see commands in commands_test.go")
@@ -147,6 +157,13 @@ func (p *play) cluster(args []string) (string, error) {
 			cfg.Decrypts = true
 		case "approval":
 			cfg.NeedsApproval = true
+		case "traces":
+			if p.collector == nil {
+				p.collector = newCollector()
+			}
+			cfg.Collector = p.collector.URL
+		case "wired":
+			cfg.Through = func(kubeconfig string) error { return p.stretch(cfg.Name, kubeconfig) }
 		case "flag":
 			cfg.JoinFlags = append(cfg.JoinFlags, value)
 		default:
@@ -277,7 +294,7 @@ func (p *play) until(args []string) (string, error) {
 		return "", errUsage
 	}
 	try, ok := map[string]command{
-		"capstan": (*play).capstan, "kubectl": (*play).kubectl, "app": (*play).app, "says": (*play).says, "forge": (*play).forge, "probe": (*play).probe,
+		"capstan": (*play).capstan, "kubectl": (*play).kubectl, "app": (*play).app, "says": (*play).says, "forge": (*play).forge, "probe": (*play).probe, "traced": (*play).traced,
 	}[args[0]]
 	if !ok {
 		return "", errUsage

@@ -56,7 +56,7 @@ func setUp(env *testscript.Env) error {
 	}
 	p := &play{
 		ctx: ctx, stage: s, work: env.WorkDir,
-		started: make(map[string]chan error), uids: make(map[string]string), sent: make(map[string]fleet.SignedApproval),
+		started: make(map[string]chan error), uids: make(map[string]string), sent: make(map[string]fleet.SignedApproval), wires: make(map[string]*wire),
 	}
 	env.Values[fleetKey{}] = p
 	env.Defer(func() {
@@ -71,6 +71,12 @@ func setUp(env *testscript.Env) error {
 			if err := p.other.server.Close(); err != nil {
 				env.T().Log(err)
 			}
+		}
+		if p.collector != nil {
+			defer p.collector.Close() // the agents send what waits as they end
+		}
+		for _, w := range p.wires {
+			defer w.Close()
 		}
 		if err := s.Close(); err != nil {
 			env.T().Log(err)

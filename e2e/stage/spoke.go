@@ -25,8 +25,12 @@ type SpokeConfig struct {
 	NeedsApproval bool              // of every app, by the stage's approver
 	Decrypts      bool              // what is encrypted, for every app, with the keys in AgeKeys
 	JoinFlags     []string          // more of capstan join's
+	Collector     string            // URL of who takes the agent's traces; empty: there are none
 	AuditLog      bool
-	Kubeconfig    string // an administrator's, for a cluster that is there already; empty: one is started
+	// Through is told the agent's kubeconfig before the agent starts, to put something
+	// between it and its API server; nil: nothing is.
+	Through    func(kubeconfig string) error
+	Kubeconfig string // an administrator's, for a cluster that is there already; empty: one is started
 }
 
 // Spoke is a cluster with its agent.
@@ -125,12 +129,22 @@ func (s *Stage) Install(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if p.cfg.Collector != "" {
+		if err := appendTo(config, "\ntracing: {endpoint: %q}\n", p.cfg.Collector); err != nil {
+			return err
+		}
+	}
 	if p.listen, err = freeAddress(); err != nil {
 		return err
 	}
 	kubeconfig := p.AgentKubeconfig()
 	if err := cluster.ServiceAccountKubeconfig(ctx, p.Kubeconfig(), agentNamespace, agentAccount, kubeconfig); err != nil {
 		return err
+	}
+	if p.cfg.Through != nil {
+		if err := p.cfg.Through(kubeconfig); err != nil {
+			return err
+		}
 	}
 	p.spec = process.Spec{
 		Path: s.cfg.Programs[build.Agent],
@@ -146,12 +160,15 @@ func (p *Spoke) decrypt(config string) error {
 	if err := os.MkdirAll(p.AgeKeys(), 0o700); err != nil {
 		return err
 	}
+	return appendTo(config, "\ndecryption:\n  age: {keyFiles: [%q]}\n  apps: {matchNames: [\"*/*\"]}\n", p.AgeKeys())
+}
+
+func appendTo(config, format string, args ...any) error {
 	b, err := os.ReadFile(config)
 	if err != nil {
 		return err
 	}
-	b = fmt.Appendf(b, "\ndecryption:\n  age: {keyFiles: [%q]}\n  apps: {matchNames: [\"*/*\"]}\n", p.AgeKeys())
-	return os.WriteFile(config, b, 0o600)
+	return os.WriteFile(config, fmt.Appendf(b, format, args...), 0o600)
 }
 
 func (s *Stage) joinArgs(cfg SpokeConfig) []string {

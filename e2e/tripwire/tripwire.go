@@ -15,8 +15,11 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -54,6 +57,16 @@ type Trip struct {
 	Do    func(Request) // called once
 }
 
+// Jam is what becomes of requests that are not let through.
+type Jam struct {
+	Match func(Request) bool
+	// Pause is how long the API server asks to be left alone, with status 429; 0: it
+	// gives no answer at all, until the jam is over or the client gives up.
+	Pause time.Duration
+
+	over chan struct{}
+}
+
 // Wire is a proxy for one API server.
 type Wire struct {
 	server *httptest.Server
@@ -63,6 +76,7 @@ type Wire struct {
 	mu   sync.Mutex
 	trip *Trip
 	left int
+	jams []*Jam
 }
 
 // New starts a Wire to the API server that a kubeconfig leads to. see is told each
@@ -141,10 +155,52 @@ func (w *Wire) take(r Request) *Trip {
 	return t
 }
 
+// Jam holds requests up until the returned function is called. What waits then goes on.
+func (w *Wire) Jam(j Jam) (end func()) {
+	j.over = make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.jams = append(w.jams, &j)
+	return sync.OnceFunc(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.jams = slices.DeleteFunc(w.jams, func(one *Jam) bool { return one == &j })
+		close(j.over)
+	})
+}
+
+// jammed holds a request up, or answers it. It tells whether it is to go on.
+func (w *Wire) jammed(out http.ResponseWriter, in *http.Request, r Request) bool {
+	w.mu.Lock()
+	i := slices.IndexFunc(w.jams, func(j *Jam) bool { return j.Match(r) })
+	var j *Jam
+	if i >= 0 {
+		j = w.jams[i]
+	}
+	w.mu.Unlock()
+	switch {
+	case j == nil:
+		return true
+	case j.Pause > 0: // as an API server's filter of requests does
+		out.Header().Set("Retry-After", strconv.Itoa(int(j.Pause.Seconds())))
+		http.Error(out, "Too many requests, please try again later.", http.StatusTooManyRequests)
+		return false
+	}
+	select {
+	case <-j.over:
+		return true
+	case <-in.Context().Done():
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // ServeHTTP implements http.Handler.
 func (w *Wire) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 	r := read(in)
 	w.see(r)
+	if !w.jammed(out, in, r) {
+		return
+	}
 	t := w.take(r)
 	switch {
 	case t == nil:

@@ -1,16 +1,20 @@
 package tripwire_test
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -120,6 +124,50 @@ func TestItTripsAtOneRequest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// isOf says which requests are for a Secret of that name.
+func isOf(name string) func(tripwire.Request) bool {
+	return func(r tripwire.Request) bool { return r.Resource == "secrets" && r.Name == name }
+}
+
+func TestItSaysThatTheServerIsBusy(t *testing.T) {
+	_, wire, client := play(t, func(tripwire.Request) {})
+	end := wire.Jam(tripwire.Jam{Match: isOf("one"), Pause: 30 * time.Second})
+	get := func(name string) error {
+		var answer corev1.Secret
+		return client.CoreV1().RESTClient().Get().Namespace("ns").Resource("secrets").Name(name).MaxRetries(0).Do(t.Context()).Into(&answer)
+	}
+	err := get("one")
+	if seconds, ok := apierrors.SuggestsClientDelay(err); !apierrors.IsTooManyRequests(err) || !ok || seconds != 30 {
+		t.Errorf("got %v, after %d s", err, seconds)
+	}
+	must(t, get("two"))
+	end()
+	must(t, get("one"))
+}
+
+func TestItDoesNotAnswerUntilTheJamIsOver(t *testing.T) {
+	came := make(chan tripwire.Request, 10)
+	_, wire, client := play(t, func(r tripwire.Request) { came <- r })
+	end := wire.Jam(tripwire.Jam{Match: isOf("one")})
+	get := func(ctx context.Context) error {
+		_, err := client.CoreV1().Secrets("ns").Get(ctx, "one", metav1.GetOptions{})
+		return err
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	answered := make(chan error, 1)
+	go func() { answered <- get(ctx) }()
+	<-came
+	giveUp()
+	if err := <-answered; !errors.Is(err, context.Canceled) {
+		t.Errorf("who gave up got %v", err)
+	}
+	go func() { answered <- get(t.Context()) }()
+	<-came
+	end()
+	must(t, <-answered)
+	must(t, get(t.Context()))
 }
 
 func TestItKnowsWhatARequestIsAbout(t *testing.T) {
