@@ -235,6 +235,7 @@ type told struct {
 	confirmed map[fleet.AppName]string
 	absent    map[fleet.AppName]bool // Apps that have no object
 	misses    map[fleet.AppName]int
+	events    []string // "app reason: message"
 }
 
 func (t *told) note(f func()) {
@@ -266,7 +267,9 @@ func (t *told) Status(_ context.Context, app fleet.AppName, s v1alpha1.AppStatus
 	return err
 }
 func (t *told) Root(context.Context, fleet.AppName, string) error { return nil }
-func (t *told) Event(fleet.AppName, bool, string, string)         { t.note(func() {}) }
+func (t *told) Event(app fleet.AppName, _ bool, reason, message string) {
+	t.note(func() { t.events = append(t.events, app.Name+" "+reason+": "+message) })
+}
 func (t *told) Confirmed(app fleet.AppName) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

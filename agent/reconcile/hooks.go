@@ -46,7 +46,8 @@ func labelsHash(labels map[string]string) string {
 }
 
 // begin notes which run of hooks a change has, and tells whether that is new.
-func begin(kept *state.App, c change, sends bool) bool {
+func (e *Engine) begin(kept *state.App, c change, sends bool) bool {
+	e.tellCutShort(*kept, c)
 	run, _ := hooks.Begin(kept.Run, hooks.Change{
 		To: c.digest, Applied: kept.Digest, Hooks: len(c.hooks) > 0, Sends: sends, Retry: c.retry,
 		ID: rand.Text(), Labels: c.labels, Now: time.Now(), Within: c.waveWithin,
@@ -54,6 +55,19 @@ func begin(kept *state.App, c change, sends bool) bool {
 	moved := run != kept.Run
 	kept.Run = run
 	return moved
+}
+
+// tellCutShort names the hooks of another change that had not ended when this one
+// came: nobody waits for them any more, and they are deleted with it.
+func (e *Engine) tellCutShort(kept state.App, c change) {
+	if kept.Run == nil || kept.Run.Done || kept.Run.Digest == c.digest {
+		return
+	}
+	for _, ran := range kept.Run.Ran {
+		if ran.State == hooks.Unended && ran.UID != "" {
+			e.parts.Record.Event(kept.Name, true, "HookCutShort", ran.String()+" had not ended when a newer change came; it is deleted")
+		}
+	}
 }
 
 // running is the run that is under way, nil where no hooks are to run.

@@ -40,7 +40,7 @@ func leavingByHooks(kept state.App) bool {
 // between its PreDelete and PostDelete hooks. It tells whether all of that is done;
 // otherwise it goes on from there when it is called again.
 func (e *Engine) takeOff(ctx context.Context, kept *state.App, c change, f fate, applied []unit.Object) (bool, error) {
-	if len(c.hooks) > 0 && begin(kept, c, false) {
+	if len(c.hooks) > 0 && e.begin(kept, c, false) {
 		if err := e.save(ctx, *kept); err != nil {
 			return false, err
 		}
