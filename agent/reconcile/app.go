@@ -25,6 +25,7 @@ type view struct {
 	facts    unit.Facts
 	known    bool  // what is wanted is known
 	read     bool  // from the root itself, since the start
+	unread   bool  // it is not, or not from where the app is read, and may be in a moment
 	want     *want // nil: not wanted here
 	pin      *pin  // want is what a person rolled it back to
 	doubt    error // the App in Git can't be read
@@ -58,7 +59,8 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		v.snapshot = v.from.Snapshot
 	}
 	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, a.tries.early(time.Now())
-	v.status, a.retry, a.unread, a.tries.asked = a.status, false, e.unread(v), false
+	v.unread = e.unread(v)
+	v.status, a.retry, a.unread, a.tries.asked = a.status, false, v.unread, false
 	return v, true
 }
 
@@ -81,9 +83,9 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	switch {
 	case v.known && v.want != nil && v.doubt == nil && e.suspended(name):
 		e.suspend(name)
-	case !v.known, v.held, v.early, !v.read && leavingByHooks(v.kept):
-		// Keep what runs as it was applied; what was being taken off, only a root
-		// that was read can want again.
+	case !v.known, v.held, v.early, v.unread, !v.read && beingTakenOff(v.kept):
+		// Keep what runs as it was applied. What was wanted last may be so no more,
+		// and what was being taken off, only a root that was read can want again.
 	case v.want == nil && v.doubt == nil && !v.read:
 		// What was kept of the root may be older than what was kept of the app:
 		// only a root that was read can say that an app is not wanted any more.

@@ -101,6 +101,15 @@ func (e *Engine) giveUpOwned(ctx context.Context, kept *state.App, f fate) error
 	return nil
 }
 
+// beingTakenOff tells an app whose end was begun.
+func beingTakenOff(kept state.App) bool {
+	ending, stays := false, false
+	for _, it := range kept.Items {
+		ending, stays = ending || it.Ending, stays || !it.Ending && !it.Foreign
+	}
+	return ending && !stays || leavingByHooks(kept)
+}
+
 // dropped takes objects off an app's books.
 func dropped(kept *state.App, items []inventory.Item) {
 	kept.Items, kept.Made = itemsWithout(kept.Items, items), itemsWithout(kept.Made, items)

@@ -24,6 +24,7 @@ type sources struct {
 	uses   map[fleet.AppName]unit.Source
 	latest map[string]unit.Followed
 	pushed []string
+	asked  map[fleet.AppName]int // how often for the latest
 }
 
 func newSources(own *repository, others map[string]*repository) *sources {
@@ -31,7 +32,7 @@ func newSources(own *repository, others map[string]*repository) *sources {
 	maps.Copy(all, others)
 	return &sources{
 		ask: make(chan struct{}, 1), repos: all,
-		uses: map[fleet.AppName]unit.Source{}, latest: map[string]unit.Followed{},
+		asked: map[fleet.AppName]int{}, uses: map[fleet.AppName]unit.Source{}, latest: map[string]unit.Followed{},
 	}
 }
 
@@ -75,6 +76,7 @@ func (s *sources) Latest(app fleet.AppName, from unit.Source) unit.Followed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.uses, app)
+	s.asked[app]++
 	if !from.IsZero() {
 		s.uses[app] = from
 	}

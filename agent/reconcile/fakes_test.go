@@ -39,8 +39,9 @@ type repository struct {
 	past     map[string]unit.Snapshot   // by commit
 	chosen   map[string]*unit.Directory // by path, at the last render
 
-	chartAway bool   // charts can't be fetched
-	access    string // the user that the last one was fetched as
+	onRender  func(path string) // nil: nobody is told
+	chartAway bool              // charts can't be fetched
+	access    string            // the user that the last one was fetched as
 }
 
 func hashOf(s string) unit.Hash { return unit.Hash(sha1.Sum([]byte(s))) } //nolint:gosec // see above
@@ -79,8 +80,11 @@ func (r *repository) Render(ctx context.Context, q unit.RenderRequest) (unit.Ren
 		r.chosen = map[string]*unit.Directory{}
 	}
 	r.chosen[q.Path] = q.Directory
-	lost, ended := r.lost[q.Path], r.ended[q.Path]
+	lost, ended, on := r.lost[q.Path], r.ended[q.Path], r.onRender
 	r.mu.Unlock()
+	if on != nil {
+		on(q.Path)
+	}
 	if ended != nil {
 		whole := map[string]unit.Read{"": {Kind: unit.ReadList, Mode: unit.ModeDir, Hash: q.Snapshot.Root}}
 		return unit.Rendered{}, &unit.RenderError{Message: ended.Error(), Ended: true, Reads: unit.ReadSet{Paths: whole, Renderer: "test"}}
@@ -270,6 +274,7 @@ func (t *told) Root(context.Context, fleet.AppName, string) error { return nil }
 func (t *told) Event(app fleet.AppName, _ bool, reason, message string) {
 	t.note(func() { t.events = append(t.events, app.Name+" "+reason+": "+message) })
 }
+
 func (t *told) Confirmed(app fleet.AppName) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,0 +1,69 @@
+package reconcile_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/capstan-gitops/capstan/pkg/fleet"
+)
+
+// lookedAt has an app looked at, by an object of its, and waits until it was.
+func (s *spoke) lookedAt(name string, ref fleet.ObjectRef) {
+	s.t.Helper()
+	for range 2 { // the second look begins when the first has ended
+		before := s.sources.askedFor(name)
+		s.cluster.touch(ref)
+		s.eventually("looked at", func() bool { return s.sources.askedFor(name) > before })
+	}
+}
+
+func (s *sources) askedFor(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[app(name)]
+}
+
+// The agent ended while it took an app off. When it is back, and Git was fetched, and
+// the root was not rendered yet, the app is still among those that were wanted last.
+func TestWhatWasBeingTakenOffBeforeACrashIsNotBroughtBackBeforeTheRootIsRead(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a", "b"), "db": configMaps("1", "db")}, nil)
+	s.synced("web")
+	s.synced("db")
+	s.cluster.hold("a", true)
+	s.push(map[string]string{"root": rootOf("db")})
+	s.because("web", "Removing")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.cluster.mu.Lock()
+	s.cluster.objects[key(configMap("b"))] = live{uid: "somebody's", content: configMapOf("somebody else"), app: app("web")}
+	s.cluster.mu.Unlock()
+	before, begun, read := s.cluster.requests(), make(chan struct{}, 1), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(read) })
+	t.Cleanup(goOn)
+	s.repo.onRender = func(path string) {
+		if path == "root" {
+			select {
+			case begun <- struct{}{}:
+			default:
+			}
+			<-read
+		}
+	}
+	s.repo.mu.Lock()
+	s.start()
+	s.eventually("wanted as before", func() bool { return s.sources.askedFor("web") > 0 })
+	s.repo.mu.Unlock()
+	<-begun
+	s.lookedAt("web", configMap("a"))
+	if got := s.cluster.requests(); got != before {
+		t.Errorf("%d objects were sent of an app that is being taken off", got-before)
+	}
+	goOn()
+	s.cluster.hold("a", false)
+	s.cluster.touch(configMap("a"))
+	s.eventually("gone", func() bool { return !s.cluster.there(configMap("a")) && !s.memory.knows("web") })
+	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
+		t.Errorf("what somebody else made is %q", got)
+	}
+}
