@@ -60,6 +60,10 @@ bench-fleet: ## measure the hub with simulated agents (FLEET=1000,5000,10000)
 soak: ## kill hubs, NATS servers, agents and control planes (ROUNDS=100, and twice as often agents), and look what is lost
 	cd e2e && go test -v -count=1 -timeout 150m ./soak -seed 0 -rounds $(ROUNDS) -within 60m
 
+.PHONY: full-disk
+full-disk: ## fill the disk under a hub to its last byte, time and again, and look what is lost (takes root, or user namespaces)
+	cd e2e && go run ./cmd/full-disk
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## format, layers and everything else that can be read off the source
 	$(TOOLS)/golangci-lint run ./...
