@@ -36,7 +36,24 @@ func (x *attacker) mustOps() *agent {
 
 // asksTooMuch: who may ask how the fleet is wants to see or do something else.
 func asksTooMuch() []attack {
-	var all []attack
+	all := []attack{{"ask with an ops credential that was taken back", func(x *attacker) error {
+		o := x.mustOps()
+		pub, err := o.key.PublicKey()
+		x.must(err)
+		x.must(hub.RevokeOps(filepath.Join(x.dir, "keys"), pub, time.Now()))
+		deadline := time.After(20 * time.Second)
+		for {
+			_, err := x.connect(o.jwt, o.key, "_INBOX")
+			if err != nil {
+				return err
+			}
+			select {
+			case <-time.After(100 * time.Millisecond): // the hub looks every other second
+			case <-deadline:
+				return nil
+			}
+		}
+	}}}
 	for name, subject := range map[string]string{
 		"report with an ops credential":                      wire.StatusSubject("victim", web),
 		"beat with an ops credential":                        wire.HeartbeatSubject("victim"),

@@ -16,6 +16,17 @@ func OpsCredentials(dir, name string, life time.Duration, now time.Time) ([]byte
 	return broker.OpsCredentials(dir, name, life, now)
 }
 
+// OpsKey is what such a file is known by.
+func OpsKey(creds []byte) (string, error) { return broker.OpsKey(creds) }
+
+// RevokeOps makes such a credential worthless, by its key: see broker.RevokeOps.
+func RevokeOps(dir, key string, now time.Time) error { return broker.RevokeOps(dir, key, now) }
+
+// RevokeOpsFile does so by its file.
+func RevokeOpsFile(dir string, creds []byte, now time.Time) error {
+	return broker.RevokeOpsFile(dir, creds, now)
+}
+
 // WriteSecret writes a file that only its owner may read, whole or not at all.
 func WriteSecret(path string, data []byte) error { return broker.WriteSecret(path, data) }
 

@@ -160,6 +160,9 @@ func newClaims(k *keyring, revoked revocations, hubFrom string, now time.Time) (
 	for key, at := range revoked {
 		c.agents.RevokeAt(key, time.Unix(at, 0))
 	}
+	for key, at := range k.opsRevoked {
+		c.ops.RevokeAt(key, time.Unix(at, 0))
+	}
 	return &c, nil
 }
 

@@ -221,6 +221,9 @@ func (b *Broker) Affirm(ctx context.Context) error {
 	for key, at := range all {
 		missing = missing || at >= time.Now().Add(-agentLife).Unix() && agents.Revocations[key] < at
 	}
+	for key, at := range b.ring().opsRevoked {
+		missing = missing || ops.Revocations[key] < at
+	}
 	if !missing {
 		return nil
 	}

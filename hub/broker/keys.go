@@ -28,7 +28,8 @@ type keyring struct {
 	// Signing keys of OPS, likewise.
 	opsRole, opsHub nkeys.KeyPair
 
-	retired []retired
+	retired    []retired
+	opsRevoked revocations // credentials of OPS
 
 	issuer string            // public key of agentRole
 	roles  map[string]string // of AGENTS, by public key of what signs for them, or did
@@ -52,6 +53,9 @@ func readKeyring(dir string) (*keyring, error) { return loadKeyring(dir, false) 
 func loadKeyring(dir string, create bool) (_ *keyring, err error) {
 	k := &keyring{}
 	if k.retired, err = readRetired(dir); err != nil {
+		return nil, err
+	}
+	if k.opsRevoked, err = readRevocations(filepath.Join(dir, opsRevokedFile)); err != nil {
 		return nil, err
 	}
 	for _, f := range []struct {

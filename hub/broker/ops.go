@@ -29,8 +29,7 @@ const (
 	opsHeaders   = 4 << 10  // kept free for those
 	// opsInbox begins every subject that is answered to.
 	opsInbox = "_INBOX."
-	// maxOpsLife is the longest that a credential for OPS may live: it can't be
-	// taken back one by one.
+	// maxOpsLife is the longest that a credential for OPS may live.
 	maxOpsLife = 365 * 24 * time.Hour
 )
 
@@ -96,7 +95,7 @@ func OpsCredentials(dir, name string, life time.Duration, now time.Time) ([]byte
 		return nil, fleet.Invalid("a credential can't live for %s: between 1s and %s", life, maxOpsLife)
 	}
 	if _, err := os.Stat(filepath.Join(dir, opsRoleFile)); err != nil {
-		return nil, fleet.WithHint(fleet.Invalid("%s holds no keys of a hub: %w", dir, err), "name the --data-dir of a hub that was started once, or the --nats-keys of hubs that share servers")
+		return nil, noKeysOfHub(dir, err)
 	}
 	k, err := readKeyring(dir)
 	if err != nil {

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/capstan-gitops/capstan/hub/broker"
+	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
 // queries answer with what they are told.
@@ -21,6 +23,12 @@ func queries(answer string, status int) []broker.Query {
 
 func opsConn(t *testing.T, keys, url string) *nats.Conn {
 	t.Helper()
+	nc, _ := opsAs(t, keys, url)
+	return nc
+}
+
+func opsAs(t *testing.T, keys, url string) (*nats.Conn, []byte) {
+	t.Helper()
 	creds, err := broker.OpsCredentials(keys, "jane", time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +38,7 @@ func opsConn(t *testing.T, keys, url string) *nats.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	return nc
+	return nc, creds
 }
 
 func TestQuestionsAreSharedByHubsOnServersOfOnesOwn(t *testing.T) {
@@ -82,5 +90,71 @@ func TestOpsHearWhatWentWrong(t *testing.T) {
 	m, err := opsConn(t, filepath.Join(b.dir, "keys"), b.url(t)).Request("capstan.echo", nil, 20*time.Second)
 	if err != nil || string(m.Data) != "no" || m.Header.Get("Nats-Service-Error-Code") != "429" || m.Header.Get("Nats-Service-Error") == "" {
 		t.Errorf("got %v, %v", m, err)
+	}
+}
+
+func TestOneOpsCredentialIsTakenBackAndNoOther(t *testing.T) {
+	b := serve(t)
+	keys := filepath.Join(b.dir, "keys")
+	stays, _ := opsAs(t, keys, b.url(t))
+	first, creds := opsAs(t, keys, b.url(t))
+	second, more := opsAs(t, keys, b.url(t))
+	if err := broker.RevokeOpsFile(keys, creds, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "whose file it is is cut", first.IsClosed)
+	key, err := broker.OpsKey(more)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := broker.RevokeOps(keys, key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "whose key it is is cut", second.IsClosed)
+	for _, c := range [][]byte{creds, more} {
+		if nc, err := nats.Connect(b.url(t), nats.UserCredentialBytes(c), nats.NoReconnect(), quiet); err == nil {
+			nc.Close()
+			t.Error("a credential that was taken back is let in")
+		}
+	}
+	if stays.IsClosed() {
+		t.Error("another was cut as well")
+	}
+	// It outlives the hub.
+	b.Close()
+	again := start(t, b.dir)
+	if err := again.Serve(again.desk); err != nil {
+		t.Fatal(err)
+	}
+	if nc, err := nats.Connect(again.url(t), nats.UserCredentialBytes(creds), nats.NoReconnect(), quiet); err == nil {
+		nc.Close()
+		t.Error("after a restart it is let in again")
+	}
+}
+
+func TestServersOfOnesOwnLearnWhichOpsCredentialsAreTakenBack(t *testing.T) {
+	keys := t.TempDir()
+	s := natsServer(t, keys, t.TempDir())
+	onServer(t, s, keys, &together{all: map[string]int64{}}, newMemo())
+	nc, creds := opsAs(t, keys, s.ClientURL())
+	if err := broker.RevokeOpsFile(keys, creds, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is cut", nc.IsClosed)
+}
+
+func TestWhatIsNoOpsCredentialIsNotTakenBack(t *testing.T) {
+	b, other := serve(t), serve(t)
+	keys := filepath.Join(b.dir, "keys")
+	_, foreign := opsAs(t, filepath.Join(other.dir, "keys"), other.url(t))
+	for what, err := range map[string]error{
+		"no file":               broker.RevokeOpsFile(keys, []byte("x"), time.Now()),
+		"another hub's":         broker.RevokeOpsFile(keys, foreign, time.Now()),
+		"no key":                broker.RevokeOps(keys, "jane", time.Now()),
+		"a directory of none's": broker.RevokeOpsFile(t.TempDir(), foreign, time.Now()),
+	} {
+		if !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

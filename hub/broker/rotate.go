@@ -24,6 +24,8 @@ const (
 	joinRoleFile  = "agents-role-join.nk"
 	opsRoleFile   = "ops-role-ops.nk"
 	retiredFile   = "retired.json"
+
+	opsRevokedFile = "ops-revoked.json" // see RevokeOps
 )
 
 // retired is a key that signs no more. What it signed is good until then.
@@ -116,7 +118,7 @@ func (b *Broker) keysDir() string {
 // keysStamp changes when the keys do, and when the time of a retired one is up.
 func (b *Broker) keysStamp() string {
 	var out strings.Builder
-	for _, name := range []string{agentRoleFile, joinRoleFile, opsRoleFile, retiredFile} {
+	for _, name := range []string{agentRoleFile, joinRoleFile, opsRoleFile, retiredFile, opsRevokedFile} {
 		if info, err := os.Stat(filepath.Join(b.keysDir(), name)); err == nil {
 			fmt.Fprintf(&out, "%s %d %d\n", name, info.ModTime().UnixNano(), info.Size())
 		}
@@ -144,7 +146,7 @@ func (b *Broker) watchKeys(stamp string) {
 		if err := b.takeKeys(); err != nil {
 			b.cfg.Log.Error("the changed keys can't be used: those from before sign on", "error", err)
 		} else {
-			b.cfg.Log.Info("the keys that sign credentials have changed", "retired", len(b.ring().retired))
+			b.cfg.Log.Info("the keys that sign credentials, or what is revoked, have changed", "retired", len(b.ring().retired))
 		}
 		stamp = b.keysStamp()
 	}
@@ -178,7 +180,7 @@ func (b *Broker) tell() error {
 		return err
 	}
 	b.claims.agents.SigningKeys, b.claims.agents.Revocations = c.agents.SigningKeys, c.agents.Revocations
-	b.claims.ops.SigningKeys = c.ops.SigningKeys
+	b.claims.ops.SigningKeys, b.claims.ops.Revocations = c.ops.SigningKeys, c.ops.Revocations
 	if err := b.publish(); err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ by a variable of the environment as well: --data-dir by CAPSTAN_HUB_DATA_DIR.`,
 		return fleet.WithHint(err, c.CommandPath()+" --help shows the flags")
 	})
 	addFlags(cmd.Flags(), &cfg, &level, &form)
-	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newRotateKeys(), newRotateCA(), newOpsCreds(), newBackup(), newRestore())
+	cmd.AddCommand(newNotifyTest(), newNATSConfig(), newRotateKeys(), newRotateCA(), newOpsCreds(), newOpsRevoke(), newBackup(), newRestore())
 	return cmd
 }
 

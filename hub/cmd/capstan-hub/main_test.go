@@ -123,8 +123,17 @@ func TestOpsCredsAreTheOwnersAlone(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, err := run("ops-creds", "--nats-keys", keys, "--name", "jane", "--expires", "1h", file)
-	if err != nil || !strings.Contains(out, file+" is good until ") || strings.Contains(out, "SU") {
+	if err != nil || !strings.Contains(out, file+" is good until ") || regexp.MustCompile(`\bSU[A-Z2-7]{20}`).MatchString(out) {
 		t.Errorf("%v\n%s", err, out)
+	}
+	_, key, _ := strings.Cut(strings.TrimSpace(out), "capstan-hub ops-revoke ")
+	for _, what := range []string{file, key} {
+		if out, err := run("ops-revoke", "--nats-keys", keys, what); err != nil || !strings.Contains(out, "is good no more") {
+			t.Errorf("take back %s: %v\n%s", what, err, out)
+		}
+	}
+	if out, err := run("ops-revoke", "--nats-keys", keys, "jane"); err == nil || !strings.Contains(out, "hint: ") {
+		t.Errorf("take back nothing: %v\n%s", err, out)
 	}
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {

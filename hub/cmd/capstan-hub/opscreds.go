@@ -21,7 +21,7 @@ func newOpsCreds() *cobra.Command {
 is: its clusters, its apps, and what waits for approval, all of them. It changes
 nothing, and reaches nothing else. The file has the mode 0600.
 
-A credential ends by itself, and can't be taken back one by one before that:
+A credential ends by itself. capstan-hub ops-revoke takes one back before that, and
 capstan-hub rotate-keys ends all of them, once its grace is over.`,
 		Example: `  capstan-hub ops-creds --data-dir /var/lib/capstan --name jane --expires 720h jane.creds
   nats --server tls://agents.example.com:4222 --tlsca ca.crt --creds jane.creds req capstan.pending ''
@@ -44,7 +44,12 @@ capstan-hub rotate-keys ends all of them, once its grace is over.`,
 			if err := hub.WriteSecret(args[0], creds); err != nil {
 				return fmt.Errorf("write the credential: %w", err)
 			}
+			key, err := hub.OpsKey(creds)
+			if err != nil {
+				return err
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is good until %s\n", args[0], now.Add(life).UTC().Format(time.RFC3339))
+			fmt.Fprintf(cmd.OutOrStdout(), "to take it back: capstan-hub ops-revoke %s\n", key)
 			return nil
 		},
 	}
