@@ -22,7 +22,8 @@ type SourceConfig struct {
 
 	// PollInterval is the time between two looks at any repository.
 	PollInterval metav1.Duration `json:"pollInterval,omitzero"`
-	// PushSpread is within which time after a push is looked, at random; nil: a second.
+	// PushSpread is the longest time within which, at random, is looked after a push;
+	// nil: ten seconds.
 	PushSpread *metav1.Duration `json:"pushSpread,omitempty"`
 }
 
@@ -78,7 +79,7 @@ func (c *SourceConfig) pushSpread() time.Duration {
 }
 
 // defaultPushSpread is small: what a person pushed, that person waits for.
-const defaultPushSpread = time.Second
+const defaultPushSpread = 10 * time.Second
 
 func (c *SourceConfig) validate() error {
 	if c.URL == "" {

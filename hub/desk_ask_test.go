@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -152,8 +152,10 @@ func TestAnAnswerIsPutTogetherFromItsParts(t *testing.T) {
 
 func TestAPushIsPassedOn(t *testing.T) {
 	o := newOffice(t)
-	if err := o.GitPushed(t.Context(), "https://git.example.com/fleet.git", "refs/heads/main"); err != nil ||
-		!slices.Equal(o.link.git, []string{"https://git.example.com/fleet.git", "refs/heads/main"}) {
+	o.enrolled(t, "dev")
+	o.enrolled(t, "prod")
+	want := []fleet.Push{{RepoURL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main"}, Agents: 2}}
+	if err := o.GitPushed(t.Context(), want[0].RepoURL, want[0].Refs...); err != nil || !reflect.DeepEqual(o.link.git, want) {
 		t.Errorf("got %v, %v", o.link.git, err)
 	}
 	if err := o.GitPushed(t.Context(), "a\nb"); !errors.Is(err, fleet.ErrInvalid) {

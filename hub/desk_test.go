@@ -37,7 +37,7 @@ type wires struct {
 	mu      sync.Mutex
 	pushed  map[string][]fleet.Intent
 	revoked []string
-	git     []string
+	git     []fleet.Push
 	answer  func(a wire.Ask) (wire.Part, error)
 }
 
@@ -63,8 +63,8 @@ func (w *wires) PushIntent(cluster string, in fleet.Intent) error {
 
 func (w *wires) Ask(_ context.Context, _ string, a wire.Ask) (wire.Part, error) { return w.answer(a) }
 
-func (w *wires) GitPushed(url string, refs ...string) error {
-	w.git = append(append(w.git, url), refs...)
+func (w *wires) GitPushed(p fleet.Push) error {
+	w.git = append(w.git, p)
 	return nil
 }
 

@@ -41,9 +41,8 @@ type Sources interface {
 	Drop(app fleet.AppName)
 	// FetchSoon has what an app is read from looked at now.
 	FetchSoon(app fleet.AppName)
-	// Pushed says that somebody pushed to a repository; "": to any. Without refs,
-	// any of its references may have moved.
-	Pushed(repoURL string, refs ...string)
+	// Pushed says that somebody pushed to a repository.
+	Pushed(p fleet.Push)
 	// Accept lets the branch that an app is read from be moved, as
 	// RewoundError.Accept says.
 	Accept(app fleet.AppName, move string)

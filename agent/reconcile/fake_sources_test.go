@@ -134,9 +134,9 @@ func (s *sources) FetchSoon(fleet.AppName) {
 	}
 }
 
-func (s *sources) Pushed(repoURL string, _ ...string) {
+func (s *sources) Pushed(p fleet.Push) {
 	s.mu.Lock()
-	s.pushed = append(s.pushed, repoURL)
+	s.pushed = append(s.pushed, p.RepoURL)
 	s.mu.Unlock()
 	s.FetchSoon(fleet.AppName{})
 }

@@ -376,7 +376,7 @@ func (s *spoke) push(files map[string]string) {
 		}
 	}
 	s.repo.mu.Unlock()
-	s.engine.GitPushed("")
+	s.engine.GitPushed(fleet.Push{})
 }
 
 func app(name string) fleet.AppName { return fleet.AppName{Namespace: "capstan-system", Name: name} }

@@ -37,7 +37,7 @@ func (s *spoke) pushTo(r *repository, files map[string]string) {
 	r.mu.Lock()
 	maps.Copy(r.files, files)
 	r.mu.Unlock()
-	s.engine.GitPushed(shopURL)
+	s.engine.GitPushed(fleet.Push{RepoURL: shopURL})
 }
 
 func TestAnAppIsReadFromTheRepositoryItNames(t *testing.T) {
@@ -73,7 +73,7 @@ func TestARepositoryThatFailsIsItsAppsTroubleAlone(t *testing.T) {
 	s, shop := newShop(t)
 	running := s.cluster.content(configMap("web"))
 	shop.fail(fleet.WithHint(fleet.Unavailable("no route to host"), "is it up?"))
-	s.engine.GitPushed(shopURL)
+	s.engine.GitPushed(fleet.Push{RepoURL: shopURL})
 	got := s.because("web", "SourceFailed")
 	if got.Sync != fleet.SyncUnknown || got.Health != fleet.Healthy || !strings.Contains(got.Message, "no route") || got.Hint != "is it up?" {
 		t.Errorf("got %+v", got)
@@ -107,7 +107,7 @@ func TestAfterARestartWithItsRepositoryAwayAnAppKeepsWhatRuns(t *testing.T) {
 		t.Errorf("what runs was touched: %s", got)
 	}
 	shop.fail(nil)
-	s.engine.GitPushed(shopURL)
+	s.engine.GitPushed(fleet.Push{RepoURL: shopURL})
 	s.synced("web")
 }
 
@@ -147,7 +147,7 @@ func TestWhatAnAppIsReadFromIsShownOnIt(t *testing.T) {
 		t.Errorf("an App of the agent's own repository shows %+v", got.Source)
 	}
 	shop.fail(errors.New("no route to host"))
-	s.engine.GitPushed(shopURL)
+	s.engine.GitPushed(fleet.Push{RepoURL: shopURL})
 	if got := s.because("web", "SourceFailed"); got.Source == nil || !got.Source.Failing {
 		t.Errorf("got %+v", got.Source)
 	}

@@ -158,9 +158,8 @@ func (e *Engine) keptOf(name fleet.AppName) (state.App, error) {
 	return a.kept, nil
 }
 
-// GitPushed says that somebody pushed to a repository, and to which of its
-// references where that is known.
-func (e *Engine) GitPushed(repoURL string, refs ...string) { e.parts.Sources.Pushed(repoURL, refs...) }
+// GitPushed says that somebody pushed to a repository.
+func (e *Engine) GitPushed(p fleet.Push) { e.parts.Sources.Pushed(p) }
 
 // Floor is the highest time seen before the restart.
 func (e *Engine) Floor() time.Time {

@@ -99,3 +99,10 @@ func (r *Repository) SetFilesClock(now func() time.Time) { r.files.now = now }
 
 // MovedBy tells whether a push may have moved what a ref follows.
 func MovedBy(r Ref, refs []string) bool { return r.movedBy(refs) }
+
+// Spread is within which time a push is looked at that so many agents are told
+// of, where the configuration allows as much as most.
+func Spread(told int, most time.Duration) time.Duration {
+	c := PoolConfig{PushSpread: most}
+	return c.spread(told)
+}

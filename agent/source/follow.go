@@ -20,8 +20,9 @@ type follower struct {
 	what unit.Source
 	cfg  Config
 
-	now, pushed chan struct{} // fetch
-	unused      chan struct{} // closed when nobody uses it any more
+	now    chan struct{} // fetch
+	pushed chan int      // fetch: so many agents were told
+	unused chan struct{} // closed when nobody uses it any more
 
 	repository *Repository // belongs to run
 	madeWith   *secret     // likewise
@@ -46,7 +47,7 @@ type secret struct {
 func newFollower(p *Pool, what unit.Source, cfg Config) *follower {
 	return &follower{
 		pool: p, what: what, cfg: cfg, status: fleet.SourceStatus{URL: cfg.URL, Follows: cfg.Ref.String()}, users: map[fleet.AppName]struct{}{},
-		reached: time.Now(), now: make(chan struct{}, 1), pushed: make(chan struct{}, 1), unused: make(chan struct{}),
+		reached: time.Now(), now: make(chan struct{}, 1), pushed: make(chan int, 1), unused: make(chan struct{}),
 	}
 }
 
@@ -78,8 +79,8 @@ func (f *follower) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-f.now:
-		case <-f.pushed:
-			wait(ctx, time.After(random(f.pool.cfg.PushSpread)), f.now)
+		case told := <-f.pushed:
+			wait(ctx, time.After(random(f.pool.cfg.spread(told))), f.now)
 			drain(f.pushed) // what else was said meanwhile is looked at along with it
 		}
 		timer.Stop()
@@ -97,7 +98,7 @@ func wait(ctx context.Context, timer <-chan time.Time, now chan struct{}) bool {
 	return true
 }
 
-func drain(c chan struct{}) {
+func drain(c chan int) {
 	select {
 	case <-c:
 	default:

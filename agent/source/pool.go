@@ -22,12 +22,32 @@ type PoolConfig struct {
 	Namespace    string  // the agent's own: its Secrets there are not for Apps
 
 	Poll time.Duration // between two looks at a repository
-	// PushSpread is within which time after a push is looked, at random: a fleet
-	// is not to trample the server.
+	// PushSpread is the longest time within which, at random, is looked after a
+	// push: a fleet is not to trample the server.
 	PushSpread time.Duration
 	// Fetched is told of every look at a repository; nil: nobody is. It must not block.
 	Fetched func(Fetched)
 }
+
+const (
+	// spreadEach is what each agent that is told of a push adds to the time within
+	// which all look: a server has five hundred looks a second.
+	spreadEach = 2 * time.Millisecond
+	// spreadUnknown is that time where nobody says how many are told.
+	spreadUnknown = time.Second
+)
+
+// spread is within which time a push is looked at that so many agents are told of.
+func (c *PoolConfig) spread(told int) time.Duration {
+	within := spreadUnknown
+	if told > 0 {
+		within = time.Duration(min(told, maxTold)) * spreadEach
+	}
+	return min(c.PushSpread, within)
+}
+
+// maxTold is more agents than any fleet has: a number that a stranger may have made up.
+const maxTold = 1_000_000
 
 // Heads keeps which commits were followed, over a restart. fleet.ErrConflict
 // from a Save means that another agent writes too.
@@ -191,15 +211,18 @@ func (p *Pool) Accept(app fleet.AppName, move string) {
 }
 
 // Pushed says that somebody pushed to a repository. It is known by its name
-// alone: here it may be read from another host, or over another protocol. ""
-// means any. Where it is known which references moved, only those that are
-// followed are looked at.
-func (p *Pool) Pushed(repoURL string, refs ...string) {
+// alone: here it may be read from another host, or over another protocol. Where
+// it is known which references moved, only those that are followed are looked at.
+func (p *Pool) Pushed(push fleet.Push) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range append(slices.Collect(maps.Values(p.followers)), p.own) {
-		if f.cfg.isNamedLike(repoURL) && f.cfg.Ref.movedBy(refs) {
-			poke(f.pushed)
+		if !f.cfg.isNamedLike(push.RepoURL) || !f.cfg.Ref.movedBy(push.Refs) {
+			continue
+		}
+		select {
+		case f.pushed <- push.Agents:
+		default: // it will look anyway
 		}
 	}
 }

@@ -198,7 +198,7 @@ func TestOneFetchServesAllAppsOfARepository(t *testing.T) {
 		t.Errorf("%d apps cost %d fetches", len(names), n)
 	}
 	second := shop.push()
-	p.Pushed(shop.url)
+	p.Pushed(fleet.Push{RepoURL: shop.url})
 	for _, n := range names {
 		p.at(n, from(shop.url), second)
 	}
@@ -215,14 +215,14 @@ func TestAPushConcernsRepositoriesOfThatName(t *testing.T) {
 	p.until("root", unit.Source{}, "read", func(f unit.Followed) bool { return f.Snapshot != nil })
 	asked := own.requests.Load()
 	second := shop.push()
-	p.Pushed("ssh://git@elsewhere.example.com/team/Shop.git")
+	p.Pushed(fleet.Push{RepoURL: "ssh://git@elsewhere.example.com/team/Shop.git"})
 	p.at("a", from(shop.url), second)
 	if n := own.requests.Load(); n != asked {
 		t.Error("a push to another repository had this one looked at")
 	}
 	p.at("a", from(shop.url), second)
 	third := own.push()
-	p.Pushed("")
+	p.Pushed(fleet.Push{})
 	p.at("root", unit.Source{}, third)
 }
 
@@ -233,16 +233,16 @@ func TestAPushToWhatIsNotFollowedIsNotLookedAt(t *testing.T) {
 	p.at("a", from(shop.url), shop.push())
 	p.until("root", unit.Source{}, "read", func(f unit.Followed) bool { return f.Snapshot != nil })
 	asked := shop.requests.Load()
-	p.Pushed(shop.url, "refs/heads/feature", "refs/tags/v1")
-	p.Pushed(shop.url, "refs/heads/main2")
+	p.Pushed(fleet.Push{RepoURL: shop.url, Refs: []string{"refs/heads/feature", "refs/tags/v1"}})
+	p.Pushed(fleet.Push{RepoURL: shop.url, Refs: []string{"refs/heads/main2"}})
 	last := own.push()
-	p.Pushed(own.url, "refs/heads/feature", "refs/heads/main")
+	p.Pushed(fleet.Push{RepoURL: own.url, Refs: []string{"refs/heads/feature", "refs/heads/main"}})
 	p.at("root", unit.Source{}, last)
 	if n := shop.requests.Load(); n != asked {
 		t.Errorf("a push to another branch cost %d requests", n-asked)
 	}
 	second := shop.push()
-	p.Pushed(shop.url, "refs/heads/main")
+	p.Pushed(fleet.Push{RepoURL: shop.url, Refs: []string{"refs/heads/main"}})
 	p.at("a", from(shop.url), second)
 }
 
@@ -260,7 +260,7 @@ func TestARepositoryThatStallsDelaysNoOther(t *testing.T) {
 	}
 	p.at("a", from(shop.url), shop.push())
 	last := own.push()
-	p.Pushed("")
+	p.Pushed(fleet.Push{})
 	p.at("root", unit.Source{}, last)
 	p.Drop(appNamed("slow"))
 	select {
@@ -281,7 +281,7 @@ func TestTheAgentsOwnRepositoryCanBeReadAtAnotherRef(t *testing.T) {
 	if f := p.at("a", next, first); f.Own {
 		t.Error("it is taken for what the agent itself follows")
 	}
-	p.Pushed("")
+	p.Pushed(fleet.Push{})
 	p.at("root", unit.Source{}, second)
 	for _, s := range []unit.Source{
 		from(own.url), from(strings.TrimSuffix(own.url, ".git")), {RepoURL: own.url, Ref: unit.Ref{Branch: "main"}}, {Ref: unit.Ref{Branch: "main"}},

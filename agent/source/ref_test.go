@@ -2,8 +2,10 @@ package source_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/source"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -112,6 +114,25 @@ func TestACommitIsPinned(t *testing.T) {
 	wantError(t, err, "does not give what was asked for, the commit "+lost, "allowReachableSHA1InWant")
 	if !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("not told apart: %v", err)
+	}
+}
+
+func TestAPushIsLookedAtTheSoonerTheFewerAreTold(t *testing.T) {
+	for _, c := range []struct {
+		told       int
+		most, want time.Duration
+	}{
+		{1, 10 * time.Second, 2 * time.Millisecond},
+		{1000, 10 * time.Second, 2 * time.Second},
+		{10_000, 10 * time.Second, 10 * time.Second},
+		{math.MaxInt, time.Minute, time.Minute},
+		{0, 10 * time.Second, time.Second}, // nobody says how many
+		{1000, 0, 0},
+		{0, 0, 0},
+	} {
+		if got := source.Spread(c.told, c.most); got != c.want {
+			t.Errorf("%d are told: within %s, want %s", c.told, got, c.want)
+		}
 	}
 }
 

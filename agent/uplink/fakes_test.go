@@ -74,7 +74,7 @@ type spoke struct {
 	onStatus func()
 	fail     int // so many TakeIntent fail
 	taken    chan fleet.Intent
-	pushed   chan string
+	pushed   chan fleet.Push
 	history  []fleet.HistoryEntry
 	sources  []fleet.SourceStatus
 }
@@ -82,7 +82,7 @@ type spoke struct {
 var _ uplink.Spoke = (*spoke)(nil)
 
 func newSpoke(statuses ...fleet.AppStatus) *spoke {
-	return &spoke{statuses: statuses, taken: make(chan fleet.Intent, 100), pushed: make(chan string, 100)}
+	return &spoke{statuses: statuses, taken: make(chan fleet.Intent, 100), pushed: make(chan fleet.Push, 100)}
 }
 
 func (s *spoke) Report() fleet.ClusterReport {
@@ -123,9 +123,7 @@ func (s *spoke) History(fleet.AppName) ([]fleet.HistoryEntry, error) {
 }
 
 func (s *spoke) Tree(fleet.AppName) ([]fleet.Object, error) { return nil, nil }
-func (s *spoke) GitPushed(url string, refs ...string) {
-	s.pushed <- strings.Join(append([]string{url}, refs...), " ")
-}
+func (s *spoke) GitPushed(p fleet.Push)                     { s.pushed <- p }
 
 // fakeHub is the other end, by the wire's words alone. It has no accounts: who
 // may say what is the broker's matter.

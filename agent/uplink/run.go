@@ -281,5 +281,5 @@ func (s *session) onGit(m *nats.Msg) {
 		s.cfg.Log.Warn("a notice from the hub can't be read", "error", err)
 		return
 	}
-	s.spoke.GitPushed(n.URL, n.Refs...)
+	s.spoke.GitPushed(fleet.Push{RepoURL: n.URL, Refs: n.Refs, Agents: n.Agents})
 }

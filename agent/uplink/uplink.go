@@ -67,9 +67,8 @@ type Spoke interface {
 	History(app fleet.AppName) ([]fleet.HistoryEntry, error)
 	// Tree returns the objects an app owns. ErrNotFound: no such app.
 	Tree(app fleet.AppName) ([]fleet.Object, error)
-	// GitPushed says that somebody pushed; an empty URL means any repository, no
-	// refs that any of its may have moved.
-	GitPushed(repoURL string, refs ...string)
+	// GitPushed says that somebody pushed to a repository.
+	GitPushed(p fleet.Push)
 }
 
 // Vault keeps what must survive a restart.

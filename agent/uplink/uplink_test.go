@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -391,13 +392,13 @@ func TestAPushIsHeard(t *testing.T) {
 	h, s, v := newHub(t), newSpoke(), &vault{}
 	run(t, h.token("j1"), s, v)
 	h.is("it is there", func() bool { return h.resent == 1 })
-	h.send(wire.GitSubject, wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}})
-	if got := <-s.pushed; got != "https://git.example.com/fleet.git refs/heads/main refs/tags/v1" {
-		t.Errorf("got %q", got)
+	h.send(wire.GitSubject, wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}, Agents: 7})
+	if got := <-s.pushed; got.RepoURL != "https://git.example.com/fleet.git" || !slices.Equal(got.Refs, []string{"refs/heads/main", "refs/tags/v1"}) || got.Agents != 7 {
+		t.Errorf("got %+v", got)
 	}
 	h.send(wire.GitSubject, wire.GitNotice{URL: "https://git.example.com/fleet.git"}) // as an older hub says it
-	if got := <-s.pushed; got != "https://git.example.com/fleet.git" {
-		t.Errorf("got %q", got)
+	if got := <-s.pushed; got.RepoURL != "https://git.example.com/fleet.git" || len(got.Refs) > 0 || got.Agents != 0 {
+		t.Errorf("got %+v", got)
 	}
 }
 

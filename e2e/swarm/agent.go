@@ -173,7 +173,7 @@ func (s *spoke) Plan(app fleet.AppName) (fleet.SignedPlan, error) {
 
 func (s *spoke) History(fleet.AppName) ([]fleet.HistoryEntry, error) { return nil, nil }
 func (s *spoke) Tree(fleet.AppName) ([]fleet.Object, error)          { return nil, nil }
-func (s *spoke) GitPushed(string, ...string)                         {}
+func (s *spoke) GitPushed(fleet.Push)                                {}
 
 // vault gives what is kept to one process of the agent: another's writes end it.
 func (a *Agent) vault() uplink.Vault { return &vault{agent: a} }

@@ -489,7 +489,7 @@ func TestPushesReachTheAgentsTheyAreFor(t *testing.T) {
 	if first := <-got; first != "c2 down.c2.intent" {
 		t.Errorf("got %s", first)
 	}
-	if err := b.GitPushed("https://git.example.com/fleet.git"); err != nil {
+	if err := b.GitPushed(fleet.Push{RepoURL: "https://git.example.com/fleet.git"}); err != nil {
 		t.Fatal(err)
 	}
 	heard := map[string]bool{<-got: true, <-got: true}

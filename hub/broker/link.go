@@ -89,8 +89,8 @@ func (b *Broker) PushIntent(cluster string, in fleet.Intent) error {
 // GitPushed tells every agent that somebody pushed, and what moved. Where that
 // is more than a notice takes, it is left out: then agents look whatever they
 // follow.
-func (b *Broker) GitPushed(url string, refs ...string) error {
-	notice := wire.GitNotice{URL: url, Refs: refs}
+func (b *Broker) GitPushed(p fleet.Push) error {
+	notice := wire.GitNotice{URL: p.RepoURL, Refs: p.Refs, Agents: p.Agents}
 	if _, err := wire.Encode(notice); err != nil {
 		notice.Refs = nil
 	}

@@ -56,6 +56,7 @@ type View interface {
 	Clusters(f fleet.ClusterFilter, now time.Time) ([]fleet.Cluster, error)
 	Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 	Stale(now time.Time) []string
+	Size() int
 }
 
 // Link reaches the agents. Every method may return ErrUnavailable.
@@ -71,7 +72,7 @@ type Link interface {
 	// Ask gets a part of an answer from a cluster's agent.
 	Ask(ctx context.Context, cluster string, a wire.Ask) (wire.Part, error)
 	// GitPushed tells every agent.
-	GitPushed(url string, refs ...string) error
+	GitPushed(p fleet.Push) error
 }
 
 // Config is what a desk is made of.

@@ -233,5 +233,7 @@ func (d *Desk) GitPushed(_ context.Context, url string, refs ...string) error {
 	if strings.ContainsAny(url, "\r\n") || len(url) > 2048 {
 		return fleet.Invalid("the repository's URL is not valid")
 	}
-	return d.cfg.Link.GitPushed(url, refs...)
+	var agents int
+	d.look(func(v View, _ time.Time) { agents = v.Size() })
+	return d.cfg.Link.GitPushed(fleet.Push{RepoURL: url, Refs: refs, Agents: agents})
 }

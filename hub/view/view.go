@@ -195,6 +195,9 @@ func (v *View) Apps(f fleet.AppFilter, now time.Time) ([]fleet.AppStatus, error)
 	return out, nil
 }
 
+// Size is how many clusters there are.
+func (v *View) Size() int { return len(v.clusters) }
+
 // Stale names the clusters that are stale at now, in order.
 func (v *View) Stale(now time.Time) []string {
 	var out []string

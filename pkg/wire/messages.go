@@ -318,6 +318,10 @@ func (r Renewed) Validate() error {
 type GitNotice struct {
 	URL  string   `json:"url,omitempty"`
 	Refs []string `json:"refs,omitempty"` // all that moved, as refs/heads/main
+
+	// Agents is how many are told, about, so that each knows among how many it
+	// asks the repository's server. 0: an older hub.
+	Agents int `json:"agents,omitempty"`
 }
 
 // Limits of the references that a notice names.
@@ -330,6 +334,9 @@ func (GitNotice) Kind() Kind { return "git" }
 func (GitNotice) Limit() int { return smallLimit }
 
 func (n GitNotice) Validate() error {
+	if n.Agents < 0 {
+		return fleet.Invalid("it tells %d agents", n.Agents)
+	}
 	if len(n.Refs) > maxRefs {
 		return fleet.Invalid("it names %d references, more than %d", len(n.Refs), maxRefs)
 	}

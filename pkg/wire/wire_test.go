@@ -58,7 +58,7 @@ var samples = []wire.Message{
 	wire.Renewed{JWT: "eyJ"},
 	wire.LinkGet{},
 	wire.Link{URLs: []string{"tls://hub.example.com:4222", "wss://hub.example.com"}, CA: "-----BEGIN CERTIFICATE-----"},
-	wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}},
+	wire.GitNotice{URL: "https://git.example.com/fleet.git", Refs: []string{"refs/heads/main", "refs/tags/v1"}, Agents: 3},
 	wire.Failure{Code: "conflict", Text: "too late", Hint: "try again"},
 }
 
