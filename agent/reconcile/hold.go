@@ -15,6 +15,9 @@ import (
 
 const reasonPinned = "Pinned"
 
+// reasonRollingBack is that of an app which does not run yet what it is pinned to.
+const reasonRollingBack = "RollingBack"
+
 // pin is an app as a rollback wants it: at a revision of its own history.
 type pin struct {
 	base *v1alpha1.App // as Git has it
@@ -199,6 +202,8 @@ func asPinned(s fleet.AppStatus, p *pin) fleet.AppStatus {
 	case s.Reason == reasonSource:
 		said[0] = strings.TrimSuffix(said[0], pinnedUntil) + ", which can't be read"
 		s.Hint = "bring the commit to the repository or to a mirror; or let the app follow Git again: capstan resume " + s.Name().String() + " --cluster " + s.Cluster
+	case s.Sync == fleet.Synced && s.Revision.Commit() != p.to.Revision.Commit():
+		s.Sync, s.Reason = fleet.OutOfSync, reasonRollingBack // it was not looked at since
 	case s.Sync == fleet.Synced && s.Reason == string(fleet.Healthy):
 		s.Reason = reasonPinned
 	}
