@@ -57,17 +57,23 @@ func (e *Engine) awaitsGit(name fleet.AppName, ref fleet.ObjectRef) bool {
 	return true
 }
 
-// sending notes which objects are sent, until it is noted that they were.
+// sending notes which objects a change is about to send, until it is noted that they
+// were: a change that was cut short may have sent them already, also where this one
+// waits for somebody, or for what comes before them.
 func (e *Engine) sending(name fleet.AppName, objects []unit.Object) {
+	sent := make(map[fleet.ObjectRef]string, len(objects))
+	for _, o := range objects {
+		sent[versionless(o.Ref)] = inventory.HashOf(o)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	if a.sent == nil {
-		a.sent = map[fleet.ObjectRef]string{}
+	for ref := range a.sent {
+		if _, still := sent[ref]; !still {
+			a.look[ref] = true // it is as noted that Git wants it
+		}
 	}
-	for _, o := range objects {
-		a.sent[versionless(o.Ref)] = inventory.HashOf(o)
-	}
+	a.sent = sent
 }
 
 // noted takes from what was sent what the inventory has. Called with Engine.mu held.

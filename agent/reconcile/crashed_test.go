@@ -305,3 +305,29 @@ func TestWhatWasSentBeforeACrashAndDeletedSinceIsMadeAnew(t *testing.T) {
 		return a.Sync == fleet.Synced && s.cluster.content(configMap("b")) != ""
 	})
 }
+
+// What comes before it in the next change is not well, or a person has to confirm.
+func TestWhatWasSentBeforeACrashIsNotTakenBackWhileTheNextChangeWaits(t *testing.T) {
+	for reason, next := range map[string]string{
+		"WaitsForWave":         docs(inWave("early", "0", "2"), inWave("late", "1", "2"), configMaps("1", "b", "c")),
+		"WaitsForConfirmation": docs(inWave("early", "0", "2"), inWave("late", "1", "2")),
+	} {
+		t.Run(reason, func(t *testing.T) {
+			files := map[string]string{"root": rootOf("web"), "web": docs(inWave("early", "0", "1"), inWave("late", "1", "1"), configMaps("1", "b", "c"))}
+			s := newSpoke(t, files, func(c *reconcile.Config) { c.Guard = inventory.Guard{MaxObjects: 1, MaxPercent: 100} })
+			s.synced("web")
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			s.repo.files["web"] = next
+			s.cluster.sentAlready(configMap("late"), `"value":"1"`, `"value":"2"`)
+			s.cluster.ills("early")
+			s.start()
+			s.because("web", reason)
+			s.lookedAt("web", configMap("late"))
+			if got := s.cluster.content(configMap("late")); !strings.Contains(got, `"value":"2"`) {
+				t.Errorf("it is %s", got)
+			}
+		})
+	}
+}

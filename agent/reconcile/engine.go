@@ -116,7 +116,7 @@ type app struct {
 	pin       *pin                       // what it was last rolled back to
 	unread    bool                       // when it was last looked at, Git was not read yet
 	leaving   map[fleet.ObjectRef]bool   // objects whose prune was begun
-	sent      map[fleet.ObjectRef]string // hashes of objects that were sent, which is not noted yet
+	sent      map[fleet.ObjectRef]string // hashes of objects that are or may have been sent, which is not noted yet
 	ends      map[string]watch.Sight     // of hooks that were seen to have ended, by uid
 	looked    look
 	tries     tries

@@ -68,7 +68,6 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 		if err != nil {
 			return done, nil, err
 		}
-		e.sending(kept.Name, send)
 		before, send, err := e.alone(ctx, kept, c, send)
 		if done = append(done, before...); err != nil {
 			return done, nil, err
