@@ -19,6 +19,7 @@ func speaksForOthers() []attack {
 		"beat for another":                  wire.HeartbeatSubject("victim"),
 		"end another's epoch":               wire.ResentSubject("victim"),
 		"renew on another's subject":        wire.RenewSubject("victim"),
+		"ask for another's way to the hub":  wire.LinkSubject("victim"),
 		"get another's intent":              wire.IntentGetSubject("victim"),
 		"speak for all":                     "up.*.hb",
 		"speak with no verb":                "up",

@@ -87,6 +87,14 @@ func (p *Spokes) Enrol(ctx context.Context, id, key string) (string, error) {
 // Lost takes note that an agent's last connection has ended. Heartbeats are the
 // truth: the next one says that it is back.
 func (p *Spokes) Lost(cluster string, at time.Time) {
+	p.ifLive(cluster, func(*spoke) { // else it was removed, and cut off for that
+		p.look(func(v View, _ time.Time) { v.Lost(cluster, at) })
+	})
+}
+
+// ifLive does something with a cluster, locked, that is known here and was not
+// removed.
+func (p *Spokes) ifLive(cluster string, do func(s *spoke)) {
 	p.mu.Lock()
 	s := p.spokes[cluster]
 	p.mu.Unlock()
@@ -95,10 +103,9 @@ func (p *Spokes) Lost(cluster string, at time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.live() {
-		return // removed, and cut off for that
+	if s.live() {
+		do(s)
 	}
-	p.look(func(v View, _ time.Time) { v.Lost(cluster, at) })
 }
 
 // MayRenew tells whether a key is the enrolled one of a cluster. ErrForbidden:
@@ -196,17 +203,11 @@ func (p *Spokes) see(s *spoke, at time.Time) {
 // Noticed takes note of a heartbeat that another hub may be answering. What is
 // new in it that one writes down.
 func (p *Spokes) Noticed(cluster string, hb wire.Heartbeat) {
-	p.mu.Lock()
-	s := p.spokes[cluster]
-	p.mu.Unlock()
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.live() && hb.Epoch == s.rec.Epoch {
-		p.see(s, p.cfg.Now().UTC())
-	}
+	p.ifLive(cluster, func(s *spoke) {
+		if hb.Epoch == s.rec.Epoch {
+			p.see(s, p.cfg.Now().UTC())
+		}
+	})
 }
 
 // Report takes note of how one app is. ErrConflict: a later report is known, or
