@@ -45,5 +45,7 @@ func opsQueries(q *api.Queries) []broker.Query {
 		{Name: "clusters", Does: "List clusters, as GET /api/v1/clusters does.", Answer: get("clusters", nil)},
 		{Name: "apps", Does: "List apps on each cluster, as GET /api/v1/apps does.", Answer: get("apps", nil)},
 		{Name: "pending", Does: "List the apps for which a plan waits.", Answer: get("apps", url.Values{"pending": {"true"}})},
+		{Name: "events", Does: "List what people changed, as GET /api/v1/events does.", Answer: get("events", nil)},
+		{Name: "changes", Does: "List what changed on clusters, as GET /api/v1/changes does.", Answer: get("changes", nil)},
 	}
 }

@@ -54,6 +54,8 @@ func TestTheFleetIsAskedOverNATSAsOverHTTP(t *testing.T) {
 		{"capstan.apps", `{"cluster":["victim","other"],"namespace":"shop","name":"web"}`, "apps?cluster=victim&cluster=other&namespace=shop&name=web"},
 		{"capstan.apps", `{"limit":1,"fields":"app,sync"}`, "apps?limit=1&fields=app%2Csync"},
 		{"capstan.pending", "", "apps?pending=true"},
+		{"capstan.events", `{"action":"label","cluster":["victim"]}`, "events?action=label&cluster=victim"},
+		{"capstan.changes", `{"limit":10}`, "changes?limit=10"},
 	} {
 		m := request(t, nc, c.subject, c.params)
 		if e := m.Header.Get("Nats-Service-Error"); e != "" {
@@ -124,11 +126,11 @@ func TestTheServiceIsFound(t *testing.T) {
 			t.Errorf("docs/hub.md has no %s", subject)
 		}
 	}
-	if got := strings.Join(subjects, " "); got != "capstan.clusters capstan.apps capstan.pending" {
+	if got := strings.Join(subjects, " "); got != "capstan.clusters capstan.apps capstan.pending capstan.events capstan.changes" {
 		t.Errorf("it answers at %s", got)
 	}
 	var stats micro.Stats
-	if err := json.Unmarshal(request(t, nc, "$SRV.STATS.capstan", "").Data, &stats); err != nil || len(stats.Endpoints) != 3 {
+	if err := json.Unmarshal(request(t, nc, "$SRV.STATS.capstan", "").Data, &stats); err != nil || len(stats.Endpoints) != 5 {
 		t.Errorf("stats: %+v, %v", stats, err)
 	}
 }

@@ -18,7 +18,7 @@ func newOpsCreds() *cobra.Command {
 		Use:   "ops-creds FILE",
 		Short: "Make a credential for asking the hub over NATS",
 		Long: `Write a credentials file with which somebody asks the hub over NATS how the fleet
-is: its clusters, its apps, and what waits for approval, all of them. It changes
+is: its clusters, its apps, what waits for approval and what changed, all of them. It changes
 nothing, and reaches nothing else. The file has the mode 0600.
 
 A credential ends by itself. capstan-hub ops-revoke takes one back before that, and
