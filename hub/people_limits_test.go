@@ -1,10 +1,12 @@
 package hub_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"testing"
 	"time"
 
@@ -72,4 +74,41 @@ func (g *guarded) until(t *testing.T, path string, status int) *http.Response {
 	}
 	t.Fatalf("%s is never answered with %d", path, status)
 	return nil
+}
+
+func TestNobodyKeepsMoreStreamsThanTheirShare(t *testing.T) {
+	g := guard(t)
+	hub := g.people.Guard(pushable{g.fleet})
+	as := func(name string) context.Context {
+		return fleet.WithIdentity(t.Context(), fleet.Identity{Via: fleet.ViaToken, Name: name, Grants: []fleet.Grant{{Roles: []fleet.Role{fleet.RoleViewer}}}})
+	}
+	var last context.CancelFunc
+	var err error
+	n := 0
+	for ; n < 1000 && err == nil; n++ {
+		ctx, cancel := context.WithCancel(as("see"))
+		defer cancel()
+		if _, err = hub.Watch(ctx, ""); err == nil {
+			last = cancel
+		}
+	}
+	if !errors.Is(err, fleet.ErrTooOften) || fleet.Hint(err) == "" || n < 50 {
+		t.Fatalf("after %d: %v", n, err)
+	}
+	if _, err := hub.Watch(as("another"), ""); err != nil {
+		t.Errorf("somebody else gets none: %v", err)
+	}
+	last()
+	deadline := time.After(20 * time.Second)
+	for { // that it ended is noticed beside this
+		if _, err = hub.Watch(as("see"), ""); err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("one was closed: %v", err)
+		default:
+			runtime.Gosched()
+		}
+	}
 }

@@ -330,8 +330,12 @@ func (g *Guard) events(ctx context.Context, f fleet.EventFilter, list func(conte
 }
 
 // Watch implements fleet.Hub. A notice says that something changed, not what.
+// ErrTooOften: the one who asks has too many streams open.
 func (g *Guard) Watch(ctx context.Context, since string) (<-chan string, error) {
 	if _, err := g.seeing(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.people.open.open(ctx, fleet.Who(ctx)); err != nil {
 		return nil, err
 	}
 	return g.fleet.Watch(ctx, since)

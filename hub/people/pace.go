@@ -29,7 +29,7 @@ func newPace() *pace { return &pace{of: map[string]*rate.Limiter{}} }
 func (p *People) Pace(id fleet.Identity) error { return p.pace.take(id) }
 
 func (p *pace) take(id fleet.Identity) error {
-	key := id.Via + " " + id.Name
+	key := keyOf(id)
 	p.mu.Lock()
 	l := p.of[key]
 	if l == nil {

@@ -53,6 +53,7 @@ type People struct {
 	policy *watched[access.Policy]
 	fails  *failures
 	pace   *pace
+	open   *streams
 }
 
 // Open reads the files. An access file that can't be read is an error.
@@ -66,7 +67,7 @@ func Open(cfg Config) (*People, error) {
 	if cfg.Note == nil {
 		cfg.Note = func(context.Context, fleet.Event) error { return nil }
 	}
-	p := &People{cfg: cfg, fails: newFailures(cfg.Now), pace: newPace()}
+	p := &People{cfg: cfg, fails: newFailures(cfg.Now), pace: newPace(), open: &streams{of: map[string]int{}}}
 	if cfg.AccessFile != "" {
 		p.policy = &watched[access.Policy]{what: "access", path: cfg.AccessFile, parse: access.Parse}
 		if _, err := p.policy.current(); err != nil {
