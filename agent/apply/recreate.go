@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -94,7 +93,7 @@ func (c *Client) Clear(ctx context.Context, items []inventory.Item) ([]Leaving, 
 			if err != nil {
 				errs = append(errs, c.explain(it.Ref, err))
 			} else if live != nil {
-				still = append(still, Leaving{Ref: it.Ref, Finalizers: live.GetFinalizers()})
+				still = append(still, leaving(it.Ref, live))
 			}
 			return nil
 		})
@@ -102,19 +101,6 @@ func (c *Client) Clear(ctx context.Context, items []inventory.Item) ([]Leaving, 
 	_ = g.Wait() // the errors are in errs
 	slices.SortFunc(still, func(a, b Leaving) int { return a.Ref.Compare(b.Ref) })
 	return still, joinSorted(errs)
-}
-
-// Leaving is an object that is being deleted.
-type Leaving struct {
-	Ref        fleet.ObjectRef
-	Finalizers []string
-}
-
-func (l Leaving) String() string {
-	if len(l.Finalizers) == 0 {
-		return l.Ref.String()
-	}
-	return fmt.Sprintf("%s (finalizers: %v)", l.Ref, l.Finalizers)
 }
 
 func (c *Client) clear(ctx context.Context, it inventory.Item) (*unstructured.Unstructured, error) {

@@ -31,7 +31,7 @@ func (c *Client) Remove(ctx context.Context, app fleet.AppName, items []inventor
 			if err == nil && live != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				still = append(still, Leaving{Ref: it.Ref, Finalizers: live.GetFinalizers()})
+				still = append(still, leaving(it.Ref, live))
 			}
 			return live == nil, err
 		})
