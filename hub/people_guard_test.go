@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -338,6 +339,34 @@ func TestTheAccessFileIsReadAgain(t *testing.T) {
 		t.Errorf("%+v, %v", self, err)
 	}
 	_ = c
+	// Each change is in the audit log, by nobody who asked.
+	entries, err := g.store.Log().Last(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var noted []string
+	for _, raw := range entries {
+		var e struct {
+			fleet.Event
+			Detail struct {
+				SHA256   string
+				Unusable bool
+			} `json:"detail"`
+		}
+		if err := json.Unmarshal(raw, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Action == "access-file" {
+			noted = append(noted, fmt.Sprint(e.Detail.SHA256[:8], e.Detail.Unusable))
+		}
+	}
+	var want []string
+	for _, text := range []string{"bindings: [{roles: [viewer], tokens: [nobody]}]", "bindings: [{roles: [owner]}]", guardPolicy} {
+		want = append(want, fmt.Sprintf("%x", sha256.Sum256([]byte(text)))[:8]+fmt.Sprint(strings.Contains(text, "owner")))
+	}
+	if !slices.Equal(noted, want) {
+		t.Errorf("noted %v, want %v", noted, want)
+	}
 }
 
 func TestAServiceTokenMayItsScopeUntilItEnds(t *testing.T) {

@@ -138,8 +138,28 @@ func (p *People) rights(ctx context.Context) (access.Rights, error) {
 			}
 			policy = access.Policy{}
 		}
+		noteFile(ctx, p, "access-file", p.policy)
 	}
+	noteFile(ctx, p, "token-file", &p.cfg.Tokens.file)
 	return policy.Rights(id)
+}
+
+// noteFile puts it into the audit log that a file which says who may do what has
+// become another. Who changed it nobody knows; what can't be noted now is noted
+// with the next request.
+func noteFile[T any](ctx context.Context, p *People, action string, file *watched[T]) {
+	sum, unusable, is := file.news()
+	if !is {
+		return
+	}
+	ctx = fleet.WithOrigin(fleet.WithIdentity(ctx, fleet.Identity{}), "")
+	detail := map[string]any{"sha256": sum}
+	if unusable {
+		detail["unusable"] = true
+	}
+	if err := p.note(ctx, action, detail); err != nil {
+		file.untold()
+	}
 }
 
 // allow is nil where the one who asks may.

@@ -1,6 +1,8 @@
 package people
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"sync"
@@ -16,6 +18,8 @@ type watched[T any] struct {
 	seen  fileState
 	value T
 	err   error
+	sum   string // of the content, SHA-256
+	fresh bool   // it is another than before, and nobody has taken note of that
 }
 
 type fileState struct {
@@ -40,7 +44,25 @@ func (w *watched[T]) current() (T, error) {
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", w.what, err)
 	}
-	w.seen = now
+	sum := sha256.Sum256(raw)
+	before := w.sum
+	w.seen, w.sum = now, hex.EncodeToString(sum[:])
+	w.fresh = w.fresh || before != "" && before != w.sum
 	w.value, w.err = w.parse(w.path, raw)
 	return w.value, w.err
+}
+
+// news tells, once, what the file has become, and whether that can't be used.
+func (w *watched[T]) news() (sum string, unusable, is bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	is, w.fresh = w.fresh, false
+	return w.sum, w.err != nil, is
+}
+
+// untold has news told again.
+func (w *watched[T]) untold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fresh = true
 }
