@@ -224,12 +224,14 @@ func (e *Engine) failedOr(name fleet.AppName, err error) error {
 // save keeps an app's state, and makes it what everybody sees.
 func (e *Engine) save(ctx context.Context, k state.App) error {
 	if err := e.parts.Memory.SaveApp(ctx, k); err != nil {
-		return written(err)
+		err = written(err)
+		e.notKept(ctx, k.Name, err)
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.know(k)
-	e.apps[k.Name].unsaved = time.Time{}
+	e.apps[k.Name].unsaved, e.apps[k.Name].unkept = time.Time{}, nil
 	return nil
 }
 

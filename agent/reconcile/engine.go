@@ -121,6 +121,9 @@ type app struct {
 	looked    look
 	tries     tries
 	last      *outcome // of the last render, if it is not what is applied
+
+	// unkept: its state can't be written.
+	unkept *problem
 }
 
 // problem is why an app is not as it should be.

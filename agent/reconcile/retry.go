@@ -66,7 +66,7 @@ func (e *Engine) succeeded(v view) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a := e.apps[v.name]; a != nil {
-		a.tries = tries{}
+		a.tries, a.unkept = tries{}, nil
 	}
 }
 

@@ -144,6 +144,9 @@ func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Durat
 	default:
 		look = e.assessApplied(name, a, &s, sick, look)
 	}
+	if a.unkept != nil && problem == nil {
+		a.tellUnkept(&s)
+	}
 	s.Holds = e.holdsOf(name)
 	if e.suspends(name) {
 		return asSuspended(s, e.whySuspended(name)), look
