@@ -250,6 +250,7 @@ func complete(k state.App) bool {
 // asApplied: Git wants what is applied. A plan that waited is void.
 func (e *Engine) asApplied(ctx context.Context, v view) error {
 	e.clear(v.name)
+	e.noteAsGit(v.name, true)
 	if v.kept.Pending == nil {
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -131,4 +133,38 @@ func (e *Engine) toBePruned(name fleet.AppName, ref fleet.ObjectRef) bool {
 	return p != nil && slices.ContainsFunc(p.Changes, func(c fleet.Change) bool {
 		return c.Action == fleet.Prune && c.Object.Same(ref)
 	})
+}
+
+// taking is how what has the name of an object is healed: what somebody else made is
+// left, while it is not known that Git wants the name.
+func (e *Engine) taking(name fleet.AppName, it inventory.Item, live *unstructured.Unstructured, p healPolicy) healPolicy {
+	p.heal = p.heal && (live == nil || string(live.GetUID()) == it.UID || e.stillWanted(name, it.Ref))
+	return p
+}
+
+// stillWanted tells that Git wanted an object when an app was last compared with it,
+// since the start. Where nothing was compared yet, a name may have been given up, and
+// pruned, before the restart: what somebody else has made under it is told as drift, and
+// looked at again.
+func (e *Engine) stillWanted(name fleet.AppName, ref fleet.ObjectRef) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if _, wanted := e.world.wanted[appOf(ref)]; isApp(ref) && wanted || a.asGit || slices.Contains(a.claimed, versionless(ref)) {
+		return true
+	}
+	a.look[versionless(ref)] = true
+	return false
+}
+
+// noteAsGit notes whether Git wants what is applied, or what was claimed last.
+func (e *Engine) noteAsGit(name fleet.AppName, is bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.apps[name].asGit = is
+}
+
+// appOf is the app that an App object stands for.
+func appOf(ref fleet.ObjectRef) fleet.AppName {
+	return fleet.AppName{Namespace: ref.Namespace, Name: ref.Name}
 }

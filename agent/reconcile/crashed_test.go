@@ -189,6 +189,43 @@ func TestWhatSomebodyElseMadeUnderANameWhosePruneWaitsIsLeftAlone(t *testing.T) 
 	}
 }
 
+// The change that gives the name up can't be carried out just now.
+func TestWhatSomebodyElseMadeUnderAPrunedNameIsLeftAloneWhileTheChangeFails(t *testing.T) {
+	s, release := pruned(t, "somebody else")
+	s.shown("web")
+	s.repo.files["web"] = configMaps("2", "a")
+	s.cluster.refuse("a", true)
+	release()
+	s.because("web", "ApplyFailed")
+	s.lookedAt("web", configMap("b"))
+	s.cluster.refuse("a", false)
+	s.push(map[string]string{"root": rootOf("web") + "# look again\n"})
+	s.until("web", "without it", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Objects == 1 })
+	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
+		t.Errorf("it is now %q", got)
+	}
+}
+
+// Git will say whether the name was given up; until then it is told, and left.
+func TestWhatSomebodyElseMadeUnderANameIsLeftAloneWhileGitIsAway(t *testing.T) {
+	s, release := pruned(t, "somebody else")
+	s.shown("web")
+	s.repo.err = errors.New("no route to the Git server")
+	release()
+	drifted := s.until("web", "drifted", func(a fleet.AppStatus) bool { return len(a.Drift) == 1 })
+	if drifted.Drift[0].Object.Name != "b" || s.cluster.content(configMap("b")) != configMapOf("somebody else") {
+		t.Errorf("%+v, and it is now %q", drifted.Drift, s.cluster.content(configMap("b")))
+	}
+	s.repo.fail(nil)
+	s.repo.mu.Lock()
+	s.repo.files["web"] = configMaps("1", "a", "b")
+	s.repo.mu.Unlock()
+	s.push(nil)
+	s.until("web", "as in Git", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && s.cluster.content(configMap("b")) != configMapOf("somebody else")
+	})
+}
+
 func TestWhatIsBeingPrunedIsNotCreatedAnew(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}, nil)
 	s.synced("web")

@@ -115,6 +115,7 @@ type app struct {
 	suspended bool
 	pin       *pin                       // what it was last rolled back to
 	unread    bool                       // when it was last looked at, Git was not read yet
+	asGit     bool                       // Git wanted what is applied, and no other claim was made since
 	leaving   map[fleet.ObjectRef]bool   // objects whose prune was begun
 	sent      map[fleet.ObjectRef]string // hashes of objects that are or may have been sent, which is not noted yet
 	ends      map[string]watch.Sight     // of hooks that were seen to have ended, by uid

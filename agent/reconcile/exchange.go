@@ -60,7 +60,10 @@ func (e *Engine) taken(name fleet.AppName, objects []unit.Object) error {
 // wait for it as well, exchange says so, and it is no error.
 func (e *Engine) claimOrExchange(name fleet.AppName, objects []unit.Object) (exchange bool, err error) {
 	err = e.claim(name, objects)
-	if err != nil && e.exchanges(name) {
+	switch {
+	case err == nil:
+		e.noteAsGit(name, false)
+	case e.exchanges(name):
 		return true, nil
 	}
 	return false, err

@@ -103,6 +103,7 @@ func (e *Engine) putBack(ctx context.Context, name fleet.AppName, it inventory.I
 	if live != nil && string(live.GetUID()) != it.UID && e.toBePruned(name, it.Ref) {
 		return nil // made by somebody under a name that is given up
 	}
+	heals = e.taking(name, it, live, heals)
 	found := drifted(object, live, e.parts.Now().UTC())
 	if live != nil {
 		e.leave(name, &found, &it, live.GetManagedFields())
