@@ -76,6 +76,7 @@ type Wire struct {
 	mu   sync.Mutex
 	trip *Trip
 	left int
+	set  bool // a trip was, whether it is waited for still or not
 	jams []*Jam
 }
 
@@ -101,7 +102,7 @@ func New(kubeconfig string, see func(Request)) (*Wire, error) {
 		Transport:      &http.Transport{TLSClientConfig: tls, ForceAttemptHTTP2: true},
 		FlushInterval:  -1, // watches
 		ModifyResponse: w.answered,
-		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+		ErrorHandler:   unanswered,
 		ErrorLog:       log.New(io.Discard, "", 0),
 	}
 	w.server = httptest.NewUnstartedServer(w)
@@ -130,14 +131,17 @@ func (w *Wire) Lead(path string) error {
 	return clientcmd.WriteToFile(*cfg, path)
 }
 
-// Set has the wire wait for a trip, and forget the one before; nil: for none.
-func (w *Wire) Set(t *Trip) {
+// Set has the wire wait for a trip, and forget the one before; nil: for none. It
+// tells whether it had tripped at the one before: what that does is done, or will be.
+func (w *Wire) Set(t *Trip) (tripped bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.trip, w.left = t, 0
+	tripped = w.set && w.trip == nil
+	w.trip, w.left, w.set = t, 0, t != nil
 	if t != nil {
 		w.left = t.At
 	}
+	return tripped
 }
 
 // take gives the trip if this request is the one.
@@ -205,7 +209,7 @@ func (w *Wire) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 	switch {
 	case t == nil:
 	case t.After:
-		in = in.WithContext(context.WithValue(in.Context(), tripped{}, func() { t.Do(r) }))
+		in = in.WithContext(context.WithValue(in.Context(), tripped{}, sync.OnceFunc(func() { t.Do(r) })))
 	default:
 		t.Do(r)
 		panic(http.ErrAbortHandler)
@@ -225,6 +229,14 @@ func (w *Wire) answered(r *http.Response) error {
 	}
 	do()
 	return errTripped
+}
+
+// unanswered cuts whoever asked what got no answer, or is not to have it.
+func unanswered(_ http.ResponseWriter, r *http.Request, _ error) {
+	if do, ok := r.Context().Value(tripped{}).(func()); ok {
+		do()
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // read takes a path of the Kubernetes API apart.

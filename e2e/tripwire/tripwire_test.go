@@ -92,20 +92,27 @@ func TestItTripsAtOneRequest(t *testing.T) {
 		after bool
 		made  []string
 	}{
-		"before it gets through":           {false, []string{"one", "three"}},
-		"after, and before it is answered": {true, []string{"one", "two", "three"}},
+		"before it gets through":           {false, []string{"one", "one", "three"}},
+		"after, and before it is answered": {true, []string{"one", "one", "two", "three"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, wire, client := play(t, func(tripwire.Request) {})
 			var at []tripwire.Request
-			wire.Set(&tripwire.Trip{
+			trip := &tripwire.Trip{
 				At: 2, After: c.after,
 				Match: func(r tripwire.Request) bool { return r.Method == http.MethodPost && r.Resource == "secrets" },
 				Do:    func(r tripwire.Request) { at = append(at, r) },
-			})
+			}
+			if wire.Set(trip) {
+				t.Error("it tripped at nothing")
+			}
 			create := func(name string) error {
 				_, err := client.CoreV1().Secrets("ns").Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 				return err
+			}
+			must(t, create("one"))
+			if wire.Set(trip) {
+				t.Error("it tripped before its time")
 			}
 			must(t, create("one"))
 			if _, err := client.CoreV1().Secrets("ns").Get(t.Context(), "one", metav1.GetOptions{}); err != nil {
@@ -113,6 +120,9 @@ func TestItTripsAtOneRequest(t *testing.T) {
 			}
 			if create("two") == nil {
 				t.Error("the request it trips at was answered")
+			}
+			if !wire.Set(nil) || wire.Set(nil) {
+				t.Error("it does not say that it tripped, and once")
 			}
 			must(t, create("three"))
 			if got := a.names(); !slices.Equal(got, c.made) {
