@@ -87,8 +87,9 @@ type kills struct {
 	typical    []float64                  // how many requests of each moment a revision takes, about
 	began      time.Time                  // of this round
 	story      []string                   // of it
-	unmet      string                     // why it is not over, as far as it is known
-	outage     bool                       // the control plane is disturbed in this round
+	log        func(...any)
+	unmet      string // why it is not over, as far as it is known
+	outage     bool   // the control plane is disturbed in this round
 
 	mu     sync.Mutex
 	counts []int // of requests since the revision was pushed, by moment
@@ -111,13 +112,13 @@ func TestAnAgentMayBeKilledAtAnyRequest(t *testing.T) {
 	end := time.Now().Add(*within)
 	killed, wanted := 0, *rounds*killsARound
 	for n := 0; killed < wanted && time.Now().Before(end); n++ {
+		t.Logf("round %d", n+1)
 		k.outage = n%outages == outages-1
 		done := k.round(t)
 		if done {
 			killed++
 		}
 		k.note("done, in the middle: %t", done)
-		t.Logf("round %d:\n%s", n+1, strings.Join(k.story, "\n"))
 	}
 	for _, what := range slices.Sorted(maps.Keys(k.at)) {
 		t.Logf("%4d times at %s", k.at[what], what)
@@ -135,7 +136,7 @@ func newKills(t *testing.T) *kills {
 	must(t, err)
 	k := &kills{
 		Stage: s, world: newWorld(rand.New(rand.NewPCG(*seed, 1))), random: rand.New(rand.NewPCG(*seed, 2)),
-		passed: map[fleet.ObjectRef]bool{}, bystanders: map[fleet.ObjectRef]string{}, at: map[string]int{}, latest: map[types.UID]int{}, counts: make([]int, len(moments)), typical: make([]float64, len(moments)),
+		log: t.Log, passed: map[fleet.ObjectRef]bool{}, bystanders: map[fleet.ObjectRef]string{}, at: map[string]int{}, latest: map[types.UID]int{}, counts: make([]int, len(moments)), typical: make([]float64, len(moments)),
 	}
 	t.Cleanup(func() {
 		must(t, s.Close())
@@ -180,7 +181,9 @@ func (k *kills) see(r tripwire.Request) {
 func (k *kills) note(format string, args ...any) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.story = append(k.story, fmt.Sprintf("%4.1fs ", time.Since(k.began).Seconds())+fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%4.1fs ", time.Since(k.began).Seconds()) + fmt.Sprintf(format, args...)
+	k.story = append(k.story, line)
+	k.log(line) // at once: a run that hangs tells where
 }
 
 // round pushes a revision and kills the agent, or disturbs its control plane, in
