@@ -140,7 +140,7 @@ func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory
 	if err != nil {
 		return err
 	}
-	it.UID, it.Fingerprint = done.UID, done.Fingerprint
+	it.UID, it.Fingerprint, it.Hash = done.UID, done.Fingerprint, inventory.HashOf(object)
 	return e.refingerprint(ctx, name, it)
 }
 
@@ -193,7 +193,7 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 	e.noDrift(name, it.Ref)
 	e.parts.Meter.Healed(name)
 	e.parts.Record.Event(name, false, "Healed", describe(found))
-	it.UID, it.Fingerprint = done.UID, done.Fingerprint
+	it.UID, it.Fingerprint, it.Hash = done.UID, done.Fingerprint, inventory.HashOf(u.object)
 	return e.refingerprint(ctx, name, it)
 }
 
@@ -269,7 +269,7 @@ func (e *Engine) refingerprint(ctx context.Context, name fleet.AppName, it inven
 	kept.Items = slices.Clone(kept.Items)
 	for i := range kept.Items {
 		if kept.Items[i].Ref.Same(it.Ref) {
-			kept.Items[i].UID, kept.Items[i].Fingerprint, kept.Items[i].Yield, kept.Items[i].Remade = it.UID, it.Fingerprint, it.Yield, false
+			kept.Items[i].UID, kept.Items[i].Fingerprint, kept.Items[i].Hash, kept.Items[i].Yield, kept.Items[i].Remade = it.UID, it.Fingerprint, it.Hash, it.Yield, false
 		}
 	}
 	return e.save(ctx, kept)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,8 @@ func (e *Engine) broke(ctx context.Context, kept state.App, c change, done []uni
 		return cause
 	}
 	kept.Halfway = true
-	if err := errors.Join(keepApplied(&kept, done), e.save(ctx, kept)); err != nil {
+	before, err := sentBefore(kept, c, done)
+	if err := errors.Join(err, keepApplied(&kept, slices.Concat(done, before)), e.save(ctx, kept)); err != nil {
 		return e.failedOr(kept.Name, errors.Join(cause, err))
 	}
 	failed, isHook := errors.AsType[*hookError](cause)

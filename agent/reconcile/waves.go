@@ -134,6 +134,11 @@ func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
 // stop notes that a change waits between two waves, and what of it runs: what is
 // healed meanwhile is what was applied last.
 func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit.Object, why pause) error {
+	before, err := sentBefore(kept, c, done)
+	if err != nil {
+		return err
+	}
+	done = slices.Concat(done, before)
 	if len(done) > 0 || !kept.Halfway {
 		kept.Halfway = true
 		if err := keepApplied(&kept, done); err != nil {
@@ -146,6 +151,30 @@ func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit
 	c.resumed = true
 	e.pauseFor(kept.Name, why, &outcome{spec: string(c.spec), reads: c.reads, stopped: &c})
 	return nil
+}
+
+// sentBefore are the objects of a change that an agent which ended in the middle of
+// it had sent, and noted that it had: what was applied last has them as they were
+// before.
+func sentBefore(kept state.App, c change, done []unit.Object) ([]unit.Object, error) {
+	applied, err := kept.Applied()
+	if err != nil {
+		return nil, err
+	}
+	was := map[fleet.ObjectRef]string{}
+	for _, o := range slices.Concat(applied, done) {
+		was[versionless(o.Ref)] = inventory.HashOf(o)
+	}
+	there := map[fleet.ObjectRef]string{}
+	for _, it := range kept.Items {
+		if it.UID != "" {
+			there[versionless(it.Ref)] = it.Hash
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(c.objects), func(o unit.Object) bool {
+		ref, hash := versionless(o.Ref), inventory.HashOf(o)
+		return there[ref] != hash || was[ref] == hash
+	}), nil
 }
 
 // keepApplied replaces, among the objects that were last applied, those that
