@@ -20,7 +20,7 @@ const pageSize = 250
 // that can't be listed now, is judged when it is first seen.
 func (w *Watcher) LookAgain(ctx context.Context, kind fleet.ObjectRef, app fleet.AppName) error {
 	k := w.kind(kind)
-	if k == nil || w.Blind(kind) != nil {
+	if k == nil || k.blindNow() != nil {
 		return nil
 	}
 	if err := w.Synced(ctx, kind); err != nil {

@@ -15,6 +15,13 @@ type blindness struct {
 
 func (b *blindness) err() error { return cmp.Or(b.listing, b.watching) }
 
+// blindNow is Blind without regard to how long.
+func (k *kindWatch) blindNow() error {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.blind.err()
+}
+
 // blindAfter is how long a kind is not seen before its apps are told: an API
 // server that is started anew, or is away for a moment, is none of theirs.
 const blindAfter = 5 * time.Second

@@ -49,7 +49,8 @@ func serveSecrets(t *testing.T, granted *atomic.Bool) *rest.Config {
 func TestAKindThatMayNotBeSeenSaysSoAtOnceAndIsSeenWhenItMay(t *testing.T) {
 	var granted atomic.Bool
 	cfg := serveSecrets(t, &granted)
-	w, err := watch.New(cfg, []byte("key"), nil, func(watch.Event) {}, slog.New(slog.DiscardHandler))
+	told := make(chan watch.Event, 10)
+	w, err := watch.New(cfg, []byte("key"), nil, func(e watch.Event) { told <- e }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +65,12 @@ func TestAKindThatMayNotBeSeenSaysSoAtOnceAndIsSeenWhenItMay(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	const grant = "kubectl create clusterrolebinding capstan-agent-watch-secrets --clusterrole=capstan-agent-watch-secrets --serviceaccount=gitops:agent"
+	if err := w.Blind(ref); err != nil {
+		t.Errorf("nobody was told, and who asks hears %v", err)
+	}
+	if e := <-told; !e.Blind {
+		t.Errorf("told is %+v", e)
+	}
 	if h := fleet.Hint(w.Blind(ref)); !strings.Contains(h, "--verb=list,watch --resource=secrets") || !strings.HasSuffix(h, grant) {
 		t.Errorf("hint %q", h)
 	}

@@ -21,10 +21,7 @@ func (w *Watcher) Settling() error {
 			continue
 		default:
 		}
-		k.mu.RLock()
-		blind := k.blind.err() != nil
-		k.mu.RUnlock()
-		if !blind {
+		if k.blindNow() == nil {
 			open = append(open, gk)
 		}
 	}

@@ -134,7 +134,8 @@ func (w *Watcher) See(ref fleet.ObjectRef) (Sight, bool) {
 	return s, ok
 }
 
-// Blind says why a kind can't be watched just now, or nil.
+// Blind says why a kind can't be watched, once that has lasted and an Event told of
+// it; otherwise nil. Whoever asks before would hear of no end.
 func (w *Watcher) Blind(ref fleet.ObjectRef) error {
 	k := w.kind(ref)
 	if k == nil {
@@ -142,6 +143,9 @@ func (w *Watcher) Blind(ref fleet.ObjectRef) error {
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
+	if !k.blind.told {
+		return nil
+	}
 	return k.blind.err()
 }
 
