@@ -56,6 +56,8 @@ func (u *Uplink) options(w way, inbox string, trusted func() string, user nats.O
 	}
 	if trusted() != "" {
 		opts = append(opts, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	} else if w.bare {
+		return opts, nil // the client would speak TLS wherever it is told whom to trust
 	}
 	return append(opts, func(o *nats.Options) error {
 		o.RootCAsCB = func() (*x509.CertPool, error) { return poolOf(trusted()) }

@@ -22,20 +22,28 @@ import (
 type way struct {
 	urls []string
 	web  bool // over WebSocket, and so through proxies
+	bare bool // over WebSocket without TLS
 }
 
 // ways sorts the hub's URLs: first those that NATS itself speaks at, which
 // cost less, then those over WebSocket. The client takes only one kind at a time.
 func ways(urls []string) []way {
-	var native, web []string
+	all := []way{{}, {web: true}, {web: true, bare: true}}
 	for _, u := range urls {
-		if strings.HasPrefix(u, "ws://") || strings.HasPrefix(u, "wss://") {
-			web = append(web, u)
-		} else {
-			native = append(native, u)
-		}
+		i := map[string]int{"wss": 1, "ws": 2}[schemeOf(u)]
+		all[i].urls = append(all[i].urls, u)
 	}
-	return slices.DeleteFunc([]way{{urls: native}, {urls: web, web: true}}, func(w way) bool { return len(w.urls) == 0 })
+	return slices.DeleteFunc(all, func(w way) bool { return len(w.urls) == 0 })
+}
+
+// schemeOf is a URL's scheme as the client reads it: in small letters, however
+// it is written. It is empty where there is none.
+func schemeOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme
 }
 
 func (w way) String() string { return strings.Join(w.urls, ",") }

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -198,6 +199,22 @@ func TestAnAgentTriesEveryWayToItsHub(t *testing.T) {
 	p.Close()
 	p.cut()
 	h.is("it came back the other way", func() bool { return h.resent == 2 })
+}
+
+func TestAHubWithoutTLSIsReachedOverWebSocket(t *testing.T) {
+	h := newHubWith(t, func(h *fakeHub) {
+		h.options = func(o *server.Options) {
+			o.Websocket = server.WebsocketOpts{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoTLS: true}
+		}
+	})
+	for i, url := range []string{h.srv.WebsocketURL(), strings.Replace(h.srv.WebsocketURL(), "ws:", "WS:", 1)} {
+		h.urls = func() []string { return []string{"wss://" + closedPort(t), url} }
+		_, stop := run(t, h.token("j"+strconv.Itoa(i)), newSpoke(), &vault{})
+		h.is(url+" leads to it", func() bool { return h.resent == i+1 })
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // closedPort is an address where nobody listens.
