@@ -48,10 +48,8 @@ func (s *session) learn(ctx context.Context) error {
 		return err
 	}
 	err = s.change(ctx, func(k *Kept) {
-		old := slices.Concat(k.URLs, k.OldURLs)
-		k.OldURLs = slices.DeleteFunc(old, func(u string) bool { return slices.Contains(got.URLs, u) })
+		k.OldURLs = before(slices.Concat(k.URLs, k.OldURLs), got)
 		k.URLs, k.CA = got.URLs, got.CA
-		k.OldURLs = k.OldURLs[:min(len(k.OldURLs), mostOld)]
 	})
 	if err == nil {
 		s.cfg.Log.InfoContext(ctx, "the hub says where it is to be found from now on", "urls", got.URLs)
@@ -61,6 +59,21 @@ func (s *session) learn(ctx context.Context) error {
 
 // mostOld is how many addresses from before are kept.
 const mostOld = 16
+
+// before are the addresses from before that are kept beside those of a link.
+// What was reached over TLS because a CA was named still is where none is.
+func before(old []string, l wire.Link) []string {
+	var kept []string
+	for _, u := range old {
+		if schemeOf(u) == "nats" && l.CA == "" {
+			u = "tls" + u[len("nats"):]
+		}
+		if !slices.Contains(l.URLs, u) && !slices.Contains(kept, u) && !leavesTLSOut(u, l.CA) {
+			kept = append(kept, u)
+		}
+	}
+	return kept[:min(len(kept), mostOld)]
+}
 
 // forgetOld drops the addresses from before, once one of the others works.
 func (s *session) forgetOld(ctx context.Context, k Kept) error {
@@ -84,11 +97,23 @@ func endpoint(raw string) string {
 	return net.JoinHostPort(u.Hostname(), port) + strings.TrimSuffix(u.Path, "/")
 }
 
+// leavesTLSOut tells whether a URL can be reached without TLS: NATS itself asks
+// for it where a CA is named.
+func leavesTLSOut(raw, ca string) bool {
+	switch schemeOf(raw) {
+	case "tls", "wss":
+		return false
+	case "nats":
+		return ca == ""
+	}
+	return true
+}
+
 // believable refuses what would leave TLS out, or trust another than whom the
 // line leads to. The error is ErrInvalid.
 func believable(l wire.Link, line tls.ConnectionState) error {
 	for _, u := range l.URLs {
-		if strings.HasPrefix(u, "ws:") || strings.HasPrefix(u, "nats:") && l.CA == "" {
+		if leavesTLSOut(u, l.CA) {
 			return fleet.Invalid("the hub names %s, which leaves TLS out", u)
 		}
 	}

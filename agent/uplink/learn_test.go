@@ -78,10 +78,12 @@ func TestACAThatDoesNotVouchForTheHubIsNotTaken(t *testing.T) {
 	begin(t, u)
 	h.is("it is there", func() bool { return h.resent == 1 })
 	for what, l := range map[string]wire.Link{
-		"does not vouch for its own certificate": {URLs: []string{h.srv.ClientURL()}, CA: another},
-		"not a PEM certificate":                  {URLs: []string{h.srv.ClientURL()}, CA: "none"},
-		"unknown authority":                      {URLs: []string{"tls://127.0.0.1:1"}}, // the system does not know it either
-		"leaves TLS out":                         {URLs: []string{"ws://127.0.0.1:1"}, CA: h.ca},
+		"does not vouch for its own certificate":   {URLs: []string{h.srv.ClientURL()}, CA: another},
+		"not a PEM certificate":                    {URLs: []string{h.srv.ClientURL()}, CA: "none"},
+		"unknown authority":                        {URLs: []string{"tls://127.0.0.1:1"}}, // the system does not know it either
+		"ws://127.0.0.1:1, which leaves TLS out":   {URLs: []string{"ws://127.0.0.1:1"}, CA: h.ca},
+		"WS://127.0.0.1:2, which leaves TLS out":   {URLs: []string{"WS://127.0.0.1:2"}, CA: h.ca},
+		"NATS://127.0.0.1:3, which leaves TLS out": {URLs: []string{"NATS://127.0.0.1:3"}},
 	} {
 		h.says(l)
 		hears(t, said, what)
@@ -137,6 +139,18 @@ func TestAnAddressThatIsWrongLosesNoAgent(t *testing.T) {
 	}
 	h.says(wire.Link{URLs: []string{right}, CA: h.ca})
 	v.keeps(t, h, "the mistake is mended", func(k uplink.Kept) bool { return slices.Equal(k.URLs, []string{right}) && len(k.OldURLs) == 0 })
+}
+
+func TestNoAddressFromBeforeLeavesTLSOut(t *testing.T) {
+	old := []string{"NATS://one:4222", "tls://two:4222", "ws://three", "wss://four", "tls://one:4222"}
+	for ca, want := range map[string][]string{
+		"":   {"tls://one:4222", "tls://two:4222"},
+		"CA": {"NATS://one:4222", "tls://two:4222", "tls://one:4222"},
+	} {
+		if got := uplink.Before(old, wire.Link{URLs: []string{"wss://four"}, CA: ca}); !slices.Equal(got, want) {
+			t.Errorf("CA %q: kept %q", ca, got)
+		}
+	}
 }
 
 func TestWithoutTLSNothingIsLearnt(t *testing.T) {

@@ -1,0 +1,4 @@
+package uplink
+
+// Before exports before.
+var Before = before
