@@ -1,6 +1,7 @@
 package uplink_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -154,6 +155,7 @@ type fakeHub struct {
 	interval time.Duration        // the same
 	every    time.Duration        // what the hub asks for
 	link     *wire.Link           // where it says it is; nil: as an older hub, nothing
+	stamp    string               // what it says of that with a heartbeat; empty: what is true
 	links    int                  // how often that was asked for
 	beats    int
 
@@ -278,7 +280,7 @@ func (h *fakeHub) serve(m *nats.Msg) {
 		}
 		ack := wire.HeartbeatAck{Instance: h.instance, Revision: h.intent.Revision, Epoch: h.epoch, Issuer: signer, Every: h.every}
 		if h.link != nil {
-			ack.Link = h.link.Stamp()
+			ack.Link = cmp.Or(h.stamp, h.link.Stamp())
 		}
 		if hb.Epoch > h.epoch {
 			h.epoch, h.lastSeq = hb.Epoch, 0

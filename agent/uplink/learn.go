@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 	"github.com/capstan-gitops/capstan/pkg/wire"
@@ -22,7 +23,7 @@ import (
 // Whoever speaks was found by what is kept, so it is believed; but a mistake
 // there must not lose the hub for ever. A CA is taken only if it vouches for the
 // line it came over, and the addresses from before are kept until one of the new
-// ones has worked.
+// ones has worked. It is asked once on a connection, and then every LearnEvery.
 func (s *session) learn(ctx context.Context) error {
 	k := s.state()
 	if s.link == "" {
@@ -31,17 +32,25 @@ func (s *session) learn(ctx context.Context) error {
 	if s.link == (wire.Link{URLs: k.URLs, CA: k.CA}).Stamp() {
 		return s.forgetOld(ctx, k)
 	}
-	asked := fmt.Sprint(s.link, s.line.Load())
+	on := s.line.Load()
+	asked := fmt.Sprint(s.link, on)
 	if asked == s.unlearnt {
 		return nil // it would be refused again
+	}
+	if on == s.learntOn && time.Since(s.learnt) < s.cfg.LearnEvery {
+		return nil
 	}
 	line, err := s.nc.TLSConnectionState()
 	if err != nil {
 		return nil //nolint:nilerr // without TLS nobody knows who says so: there is nothing to learn
 	}
+	s.learntOn, s.learnt = on, time.Now()
 	got, err := call[wire.Link](ctx, s, wire.LinkSubject(s.cfg.Cluster), wire.LinkGet{})
 	if err != nil {
 		return err
+	}
+	if got.Stamp() == (wire.Link{URLs: k.URLs, CA: k.CA}).Stamp() {
+		return nil // of several hubs another one has answered
 	}
 	if err := believable(got, line); err != nil {
 		s.unlearnt = asked
@@ -56,6 +65,10 @@ func (s *session) learn(ctx context.Context) error {
 	}
 	return err
 }
+
+// learnEvery is long, so that hubs that do not agree, or one that changes its
+// mind all the time, keep no agent busy.
+const learnEvery = 5 * time.Minute
 
 // mostOld is how many addresses from before are kept.
 const mostOld = 16

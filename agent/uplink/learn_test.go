@@ -74,7 +74,7 @@ func TestACAThatDoesNotVouchForTheHubIsNotTaken(t *testing.T) {
 	h, _ := tlsHub(t)
 	_, another := certified(t)
 	v, said := &vault{}, make(chan string, 1000)
-	u := openWith(t, uplink.Config{Token: h.token("j1"), Log: slog.New(secretsGuard{t, said})}, newSpoke(), v)
+	u := openWith(t, uplink.Config{Token: h.token("j1"), LearnEvery: time.Nanosecond, Log: slog.New(secretsGuard{t, said})}, newSpoke(), v)
 	begin(t, u)
 	h.is("it is there", func() bool { return h.resent == 1 })
 	for what, l := range map[string]wire.Link{
@@ -139,6 +139,49 @@ func TestAnAddressThatIsWrongLosesNoAgent(t *testing.T) {
 	}
 	h.says(wire.Link{URLs: []string{right}, CA: h.ca})
 	v.keeps(t, h, "the mistake is mended", func(k uplink.Kept) bool { return slices.Equal(k.URLs, []string{right}) && len(k.OldURLs) == 0 })
+}
+
+func TestAHubThatChangesItsMindIsNotFollowedWithEveryHeartbeat(t *testing.T) {
+	h, _ := tlsHub(t)
+	v, url := &vault{}, h.srv.ClientURL()
+	run(t, h.token("j1"), newSpoke(), v)
+	h.is("it is there", func() bool { return h.resent == 1 })
+	first, second := []string{url, "tls://one.example.com"}, []string{url, "tls://two.example.com"}
+	h.says(wire.Link{URLs: first, CA: h.ca})
+	v.keeps(t, h, "the first is taken", func(k uplink.Kept) bool { return slices.Equal(k.URLs, first) })
+	h.says(wire.Link{URLs: second, CA: h.ca})
+	h.set(func() { h.beats = 0 })
+	h.is("it goes on", func() bool { return h.beats > 3 })
+	h.set(func() {
+		if h.links != 1 {
+			t.Errorf("it asked %d times where the hub is", h.links)
+		}
+	})
+	if k := v.now(); !slices.Equal(k.URLs, first) {
+		t.Errorf("kept %q", k.URLs)
+	}
+	h.down()
+	h.up()
+	v.keeps(t, h, "a connection later it is taken", func(k uplink.Kept) bool { return slices.Equal(k.URLs, second) })
+}
+
+func TestOneOfSeveralHubsThatSaysWhatIsKnownChangesNothing(t *testing.T) {
+	h, _ := tlsHub(t)
+	v, said := &vault{}, make(chan string, 1000)
+	begin(t, openWith(t, uplink.Config{Token: h.token("j1"), Log: slog.New(secretsGuard{t, said})}, newSpoke(), v))
+	h.is("it is there", func() bool { return h.resent == 1 })
+	h.set(func() {
+		h.link = &wire.Link{URLs: []string{h.srv.ClientURL()}, CA: h.ca}
+		h.stamp = "another's"
+	})
+	h.is("it asked", func() bool { return h.links == 1 })
+	h.set(func() { h.beats = 0 })
+	h.is("it goes on", func() bool { return h.beats > 1 })
+	for len(said) > 0 {
+		if line := <-said; strings.Contains(line, "is to be found") {
+			t.Errorf("it said %q", line)
+		}
+	}
 }
 
 func TestNoAddressFromBeforeLeavesTLSOut(t *testing.T) {

@@ -101,6 +101,8 @@ type session struct {
 	issuer        string        // that signs the hub's credentials; beat's own
 	link          string        // the stamp of where the hub says it is; beat's own
 	unlearnt      string        // the stamp of what was refused, and on which line; beat's own
+	learntOn      int64         // the line on which the hub was last asked where it is; beat's own
+	learnt        time.Time     // when that was; beat's own
 	asked         time.Duration // between heartbeats, by the hub; beat's own
 
 	intents chan fleet.Intent // the latest that was pushed

@@ -43,7 +43,10 @@ type Config struct {
 	// a server to which ten thousand agents come at once is not made to take each
 	// twice.
 	DeadAfter time.Duration
-	Log       *slog.Logger
+	// LearnEvery is how often on one connection the hub may say that it is to be
+	// found elsewhere, or trusted by another CA. 0: every five minutes.
+	LearnEvery time.Duration
+	Log        *slog.Logger
 }
 
 // DefaultHeartbeat is how often an agent says that it lives.
@@ -142,6 +145,9 @@ func New(cfg Config, spoke Spoke, vault Vault) (*Uplink, error) {
 	}
 	if cfg.DeadAfter <= 0 {
 		cfg.DeadAfter = deadAfter
+	}
+	if cfg.LearnEvery <= 0 {
+		cfg.LearnEvery = learnEvery
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
