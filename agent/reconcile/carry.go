@@ -116,7 +116,8 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 		}
 	}
 	kept.Account, kept.Deletion = c.account, c.deletion
-	if e.begin(&kept, c, len(delta.Apply) > 0) || e.expectAnew(&kept, delta.Apply) || c.sorted || len(delta.New) > 0 || pass.granted && !c.resumed {
+	begins, anew := e.begin(&kept, c, len(delta.Apply) > 0), e.expectAnew(&kept, delta.Apply)
+	if begins || anew || c.sorted || len(delta.New) > 0 || pass.granted && !c.resumed {
 		kept.Items = inventory.Extend(kept.Items, delta.New)
 		if err := e.save(ctx, kept); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1" //nolint:gosec // Git's own hash, for a tree that is made up
 	"encoding/json"
@@ -151,8 +152,9 @@ type memory struct {
 	apps map[fleet.AppName][]byte
 	docs map[string][]byte
 	err  error
-	busy int // so many deletes fail
-	ends int // the write of the app web that fails as if another agent were at work
+	busy int    // so many deletes fail
+	ends int    // the write of an app that fails as if another agent were at work
+	of   string // that app; "": web
 	lost bool
 
 	writes int
@@ -181,8 +183,9 @@ func (m *memory) SaveApp(_ context.Context, a state.App) error {
 		return m.err
 	}
 	m.writes++
-	ends := m.ends == 1 && a.Name == app("web")
-	if a.Name == app("web") {
+	of := app(cmp.Or(m.of, "web"))
+	ends := m.ends == 1 && a.Name == of
+	if a.Name == of {
 		m.ends = max(m.ends-1, 0)
 	}
 	if ends { // and so do all that follow: the other one has written

@@ -186,6 +186,13 @@ func (m *memory) endAt(n int, lost bool) {
 	m.ends, m.lost, m.err = n, lost, nil
 }
 
+// endsOf says of which app the write is.
+func (m *memory) endsOf(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of = name
+}
+
 // endsOrSyncs waits until the engine has ended, or an app is synced at something new.
 func (s *spoke) endsOrSyncs(name string, old fleet.Digest) bool {
 	ended, wait := make(chan struct{}), s.ended

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -42,10 +43,16 @@ func TestWhatWasMadeAnewBeforeACrashIsNotForgotten(t *testing.T) {
 		"an object that was deleted when it changed": {
 			configMaps("1", "a", "b"),
 			func(s *spoke) {
-				s.cluster.mu.Lock()
-				delete(s.cluster.objects, key(plain))
-				s.cluster.mu.Unlock()
+				s.cluster.remove(plain)
 				s.push(map[string]string{"web": docs(configMaps("2", "a"), configMaps("1", "b"))})
+			},
+			configMaps("1", "b"), plain,
+		},
+		"an object that was deleted when it changed, in an app with hooks": {
+			docs(hookOf("job", "1", postSync), configMaps("1", "a", "b")),
+			func(s *spoke) {
+				s.cluster.remove(plain)
+				s.push(map[string]string{"web": docs(hookOf("job", "1", postSync), configMaps("2", "a"), configMaps("1", "b"))})
 			},
 			configMaps("1", "b"), plain,
 		},
@@ -128,4 +135,45 @@ func (c *cluster) replace(ref fleet.ObjectRef, uid string) {
 	c.objects[key(ref)] = live{uid: uid, content: strings.Replace(c.objects[key(ref)].content, `"1"`, `"9"`, 1)}
 	c.mu.Unlock()
 	c.touch(ref)
+}
+
+// remove deletes an object before anybody sees it.
+func (c *cluster) remove(ref fleet.ObjectRef) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.objects, key(ref))
+}
+
+// An App object is one of the root's: the same is true of it.
+func TestAnAppObjectThatWasMadeAnewBeforeACrashIsNotForgotten(t *testing.T) {
+	object := fleet.ObjectRef{Group: "capstan.dev", Version: "v1alpha1", Kind: "App", Namespace: "capstan-system", Name: "web"}
+	for _, lost := range []bool{false, true} {
+		for n := 1; ; n++ {
+			s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a"), "db": configMaps("1", "b")}, nil)
+			s.synced("web")
+			s.synced("db")
+			was := s.cluster.uid(object)
+			s.memory.endAt(n, lost)
+			s.memory.endsOf(reconcile.RootName)
+			s.cluster.remove(object)
+			s.push(map[string]string{"root": docs(strings.Replace(rootOf("web"), "spec: {", "spec: {sync: {force: true}, ", 1), rootOf("db"))})
+			ended := s.endsOr("made anew, and noted", func() bool {
+				now := s.cluster.uid(object)
+				return now != "" && now != was && s.memory.uid(reconcile.RootName, object) == now
+			})
+			if err := s.stop(); err != nil && !errors.Is(err, fleet.ErrConflict) {
+				t.Fatal(err)
+			}
+			s.memory.endAt(0, false)
+			s.repo.files["root"] = rootOf("db")
+			s.start()
+			s.eventually(fmt.Sprintf("gone, ended at write %d (lost %v)", n, lost), func() bool { return !s.cluster.there(object) })
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if !ended {
+				break
+			}
+		}
+	}
 }

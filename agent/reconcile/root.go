@@ -348,7 +348,7 @@ func (e *Engine) carryApps(ctx context.Context, v *view, apps []unit.Object, rel
 		return nil
 	}
 	kept := v.kept
-	if len(delta.New) > 0 {
+	if e.expectAnew(&kept, delta.Apply) || len(delta.New) > 0 {
 		kept.Items = inventory.Extend(kept.Items, delta.New)
 		if err := e.save(ctx, kept); err != nil {
 			return err
