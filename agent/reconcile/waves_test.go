@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -143,6 +144,50 @@ func TestAnAppWaitsForThoseItDependsOn(t *testing.T) {
 		t.Error("it changed before what it depends on was well")
 	}
 	s.cluster.becomes(configMap("db"), true)
+	s.until("web", "changed", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("web")), `"2"`)
+	})
+}
+
+// After a restart Git may be fetched, and the root not read yet: how an app is then, is
+// how it was before, and no leave for those that depend on it.
+func TestHowAnAppWasBeforeARestartLetsNoneChangeThatDependsOnIt(t *testing.T) {
+	files := map[string]string{"root": dependsOn("web", "db") + "\n---\n" + rootOf("db"), "web": configMaps("1", "web"), "db": configMaps("1", "db")}
+	s := newSpoke(t, files, nil)
+	s.synced("web")
+	s.synced("db")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	files["web"], files["db"] = configMaps("2", "web"), configMaps("2", "db")
+	waits := map[string]chan struct{}{"root": make(chan struct{}), "db": make(chan struct{})}
+	goOn := map[string]func(){}
+	begun := make(chan struct{})
+	begins := sync.OnceFunc(func() { close(begun) })
+	for path, c := range waits {
+		goOn[path] = sync.OnceFunc(func() { close(c) })
+		t.Cleanup(goOn[path])
+	}
+	s.repo.onRender = func(path string) {
+		if path == "root" {
+			begins()
+		}
+		if c := waits[path]; c != nil {
+			<-c
+		}
+	}
+	s.repo.mu.Lock()
+	s.start()
+	s.eventually("wanted as before", func() bool { return s.sources.askedFor("db") > 0 })
+	s.repo.mu.Unlock()
+	<-begun
+	s.lookedAt("db", configMap("db"))
+	goOn["root"]()
+	s.until("web", "waiting", dependency("db, which was not looked at yet"))
+	if strings.Contains(s.cluster.content(configMap("web")), `"2"`) {
+		t.Error("it changed before what it depends on")
+	}
+	goOn["db"]()
 	s.until("web", "changed", func(a fleet.AppStatus) bool {
 		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("web")), `"2"`)
 	})
