@@ -129,7 +129,7 @@ func (e *Engine) keeps(name fleet.AppName, ref fleet.ObjectRef) bool {
 // others wait for. The change itself comes when the app can have what it waits for.
 func (e *Engine) handOver(ctx context.Context, kept state.App, c change, d inventory.Delta) error {
 	name := kept.Name
-	kept.Account, kept.Deletion, kept.Halfway = c.account, c.deletion, true
+	kept.Deletion, kept.Halfway = c.deletion, true // the account is new until all was checked for it
 	waits, err := e.pruneLeft(ctx, &kept, c, e.awaited(name, d))
 	if err = errors.Join(err, e.save(ctx, kept)); err != nil {
 		return e.failedOr(name, err)

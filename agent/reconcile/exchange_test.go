@@ -129,3 +129,23 @@ func TestOfAppsThatBothWantAnObjectNoneGivesUpAnother(t *testing.T) {
 		})
 	}
 }
+
+// What is given up beforehand is no leave for a new account: all that stays is checked.
+func TestAnAccountThatIsNewInAnExchangeIsCheckedForAllThatStays(t *testing.T) {
+	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: shop}\n"
+	s := newSpoke(t, map[string]string{
+		"root": docs(appliedAs("web", "first"), rootOf("db")), "web": docs(configMaps("1", "a", "one"), secret), "db": configMaps("1", "b", "two"),
+	}, nil)
+	s.synced("web")
+	s.synced("db")
+	s.cluster.mu.Lock()
+	s.cluster.powerless["capstan-system/second"] = "Secret"
+	s.cluster.mu.Unlock()
+	s.push(map[string]string{"root": docs(appliedAs("web", "second"), rootOf("db")), "web": docs(configMaps("2", "a", "two"), secret), "db": configMaps("2", "b", "one")})
+	got := s.until("web", "refused", func(a fleet.AppStatus) bool {
+		return a.Reason == "ApplyFailed" && strings.Contains(a.Message, "second")
+	})
+	if !strings.Contains(got.Message, "Secret") {
+		t.Errorf("%+v", got)
+	}
+}
