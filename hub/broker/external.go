@@ -170,12 +170,27 @@ func (b *Broker) sendClaims(ctx context.Context, all map[string]int64) error {
 	if err != nil {
 		return err
 	}
+	known, err := b.lookup(ctx, c.ops)
+	if err != nil {
+		return err
+	}
+	keepRevoked(c.ops, known, b.cfg.Now())
 	for _, account := range []*jwt.AccountClaims{c.agents, c.ops} {
 		if err := b.update(ctx, account); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keepRevoked has claims say of OPS what the servers know to be revoked as well:
+// another hub may have been told, and this one not.
+func keepRevoked(claims, known *jwt.AccountClaims, now time.Time) {
+	for key, at := range known.Revocations {
+		if at > claims.Revocations[key] && at >= now.Add(-maxOpsLife).Unix() {
+			claims.RevokeAt(key, time.Unix(at, 0))
+		}
+	}
 }
 
 // update gives the servers one account's claims; they may not know it yet.

@@ -73,6 +73,9 @@ func RevokeOpsFile(dir string, creds []byte, now time.Time) error {
 	if account, err := k.ops.PublicKey(); err != nil || c.IssuerAccount != account {
 		return fleet.Invalid("the credentials are another hub's")
 	}
+	if issued := time.Unix(c.IssuedAt, 0); issued.After(now) {
+		now = issued // where it was made the clock was ahead: only what was issued by then ends
+	}
 	return RevokeOps(dir, c.Subject, now)
 }
 

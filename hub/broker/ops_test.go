@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -138,6 +139,48 @@ func TestServersOfOnesOwnLearnWhichOpsCredentialsAreTakenBack(t *testing.T) {
 	onServer(t, s, keys, &together{all: map[string]int64{}}, newMemo())
 	nc, creds := opsAs(t, keys, s.ClientURL())
 	if err := broker.RevokeOpsFile(keys, creds, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is cut", nc.IsClosed)
+}
+
+func TestAHubThatWasNotToldLetsNoRevokedOpsCredentialInAgain(t *testing.T) {
+	keys, others := t.TempDir(), t.TempDir()
+	s := natsServer(t, keys, t.TempDir())
+	if err := os.CopyFS(others, os.DirFS(keys)); err != nil {
+		t.Fatal(err)
+	}
+	revoked := &together{all: map[string]int64{}}
+	onServer(t, s, keys, revoked, newMemo())
+	other := onServer(t, s, others, revoked, newMemo())
+	nc, creds := opsAs(t, keys, s.ClientURL())
+	if err := broker.RevokeOpsFile(keys, creds, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is cut", nc.IsClosed)
+	_, key := other.agent(t, "c1")
+	if err := other.Revoke(t.Context(), key); err != nil { // tells the servers anew what counts
+		t.Fatal(err)
+	}
+	if nc, err := nats.Connect(s.ClientURL(), nats.UserCredentialBytes(creds), nats.NoReconnect(), quiet); err == nil {
+		nc.Close()
+		t.Error("a credential that was taken back is let in")
+	}
+}
+
+func TestACredentialOfAClockThatIsAheadIsTakenBack(t *testing.T) {
+	b := serve(t)
+	keys := filepath.Join(b.dir, "keys")
+	creds, err := broker.OpsCredentials(keys, "jane", time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(b.url(t), nats.UserCredentialBytes(creds), nats.NoReconnect(), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if err := broker.RevokeOpsFile(keys, creds, time.Now().Add(-time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is cut", nc.IsClosed)

@@ -128,7 +128,7 @@ func TestOpsCredsAreTheOwnersAlone(t *testing.T) {
 	}
 	_, key, _ := strings.Cut(strings.TrimSpace(out), "capstan-hub ops-revoke ")
 	for _, what := range []string{file, key} {
-		if out, err := run("ops-revoke", "--nats-keys", keys, what); err != nil || !strings.Contains(out, "is good no more") {
+		if out, err := run("ops-revoke", "--nats-keys", keys, what); err != nil || !strings.Contains(out, "is good no more") || !strings.Contains(out, "give "+keys+" to every hub") {
 			t.Errorf("take back %s: %v\n%s", what, err, out)
 		}
 	}

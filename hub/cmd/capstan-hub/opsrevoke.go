@@ -19,7 +19,9 @@ func newOpsRevoke() *cobra.Command {
 		Short: "Take back a credential for asking the hub over NATS",
 		Long: `Make a credential of ops-creds worthless: by its file, or by the key that was
 printed when it was made. A hub that runs notices within seconds and cuts whoever
-is there with it.`,
+is there with it. Hubs that share NATS servers each need the file that this writes
+into the directory of keys: one that lacks it lets the credential in again if the
+servers lose theirs.`,
 		Example: `  capstan-hub ops-revoke --data-dir /var/lib/capstan jane.creds
 
   # of hubs that share NATS servers; give the directory to each of them then
@@ -42,6 +44,9 @@ is there with it.`,
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is good no more\n", args[0])
+			if keys.shared != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "give %s to every hub that shares the servers: where the servers lose their files, one that was not given it lets the credential in again\n", dir)
+			}
 			return nil
 		},
 	}
