@@ -324,11 +324,37 @@ func TestTheAccessFileIsReadAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	noted := func() (all []string) {
+		t.Helper()
+		entries, err := g.store.Log().Last(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range entries {
+			var e struct {
+				fleet.Event
+				Detail struct {
+					SHA256   string
+					Unusable bool
+				} `json:"detail"`
+			}
+			if err := json.Unmarshal(raw, &e); err != nil {
+				t.Fatal(err)
+			}
+			if e.Action == "access-file" {
+				all = append(all, fmt.Sprint(e.Detail.SHA256[:8], e.Detail.Unusable))
+			}
+		}
+		return all
+	}
 	change("bindings: [{roles: [viewer], tokens: [nobody]}]", time.Hour)
 	is("nobody", nil)
 	is("dev-viewer", fleet.ErrForbidden)
 	change("bindings: [{roles: [owner]}]", 2*time.Hour)
 	is("nobody", fleet.ErrUnavailable)
+	if n := len(noted()); n != 2 {
+		t.Errorf("%d changes are noted by the first request after the second", n)
+	}
 	is("root", nil) // what a token carries itself still counts
 	if self, err := g.as(t, "root").Whoami(t.Context()); err != nil || self.Name != "root" || len(self.Grants) != 1 {
 		t.Errorf("%+v, %v", self, err)
@@ -340,32 +366,12 @@ func TestTheAccessFileIsReadAgain(t *testing.T) {
 	}
 	_ = c
 	// Each change is in the audit log, by nobody who asked.
-	entries, err := g.store.Log().Last(t.Context(), 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var noted []string
-	for _, raw := range entries {
-		var e struct {
-			fleet.Event
-			Detail struct {
-				SHA256   string
-				Unusable bool
-			} `json:"detail"`
-		}
-		if err := json.Unmarshal(raw, &e); err != nil {
-			t.Fatal(err)
-		}
-		if e.Action == "access-file" {
-			noted = append(noted, fmt.Sprint(e.Detail.SHA256[:8], e.Detail.Unusable))
-		}
-	}
 	var want []string
 	for _, text := range []string{"bindings: [{roles: [viewer], tokens: [nobody]}]", "bindings: [{roles: [owner]}]", guardPolicy} {
 		want = append(want, fmt.Sprintf("%x", sha256.Sum256([]byte(text)))[:8]+fmt.Sprint(strings.Contains(text, "owner")))
 	}
-	if !slices.Equal(noted, want) {
-		t.Errorf("noted %v, want %v", noted, want)
+	if got := noted(); !slices.Equal(got, want) {
+		t.Errorf("noted %v, want %v", got, want)
 	}
 }
 

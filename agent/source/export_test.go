@@ -106,3 +106,10 @@ func Spread(told int, most time.Duration) time.Duration {
 	c := PoolConfig{PushSpread: most}
 	return c.spread(told)
 }
+
+// AfterPush is how long a push waits that so many agents are told of, so long
+// after the last look.
+func AfterPush(told int, most, since time.Duration) time.Duration {
+	c := PoolConfig{PushSpread: most}
+	return c.afterPush(told, since)
+}

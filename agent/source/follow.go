@@ -74,13 +74,14 @@ func (f *follower) run(ctx context.Context) {
 		} else {
 			failures++
 		}
+		looked := time.Now()
 		timer := time.NewTimer(pause(f.pool.cfg.Poll, failures))
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-f.now:
 		case told := <-f.pushed:
-			wait(ctx, time.After(random(f.pool.cfg.spread(told))), f.now)
+			wait(ctx, time.After(f.pool.cfg.afterPush(told, time.Since(looked))), f.now)
 			drain(f.pushed) // what else was said meanwhile is looked at along with it
 		}
 		timer.Stop()

@@ -35,6 +35,9 @@ const (
 	spreadEach = 2 * time.Millisecond
 	// spreadUnknown is that time where nobody says how many are told.
 	spreadUnknown = time.Second
+	// leastBetween is between a look and the next one that a push gives reason to:
+	// how many are told a stranger may have made up, and how often somebody pushed.
+	leastBetween = 100 * time.Millisecond
 )
 
 // spread is within which time a push is looked at that so many agents are told of.
@@ -44,6 +47,12 @@ func (c *PoolConfig) spread(told int) time.Duration {
 		within = time.Duration(min(told, maxTold)) * spreadEach
 	}
 	return min(c.PushSpread, within)
+}
+
+// afterPush is how long a push waits until it is looked at, at random, so long
+// after the last look ended.
+func (c *PoolConfig) afterPush(told int, since time.Duration) time.Duration {
+	return max(random(c.spread(told)), leastBetween-since)
 }
 
 // maxTold is more agents than any fleet has: a number that a stranger may have made up.

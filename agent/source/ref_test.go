@@ -136,6 +136,17 @@ func TestAPushIsLookedAtTheSoonerTheFewerAreTold(t *testing.T) {
 	}
 }
 
+func TestPushesMakeNobodyLookBackToBack(t *testing.T) {
+	for range 100 {
+		if got := source.AfterPush(1, time.Minute, 30*time.Millisecond); got != 70*time.Millisecond {
+			t.Fatalf("30 ms after a look it waits for %s", got)
+		}
+		if got := source.AfterPush(1, time.Minute, time.Second); got > 2*time.Millisecond {
+			t.Fatalf("a second after a look it waits for %s", got)
+		}
+	}
+}
+
 func TestWhatAPushMayHaveMoved(t *testing.T) {
 	main, tag := source.Ref{Branch: "main"}, source.Ref{Tag: "v1"}
 	versions, commit := source.Ref{Semver: "1.x"}, source.Ref{Commit: strings.Repeat("a", 40)}

@@ -129,18 +129,19 @@ func (p *People) Still(ctx context.Context, id fleet.Identity) (fleet.Identity, 
 // what a credential carries counts: somebody may just have been taken off it.
 func (p *People) rights(ctx context.Context) (access.Rights, error) {
 	id := fleet.Who(ctx)
+	noteFile(ctx, p, "token-file", &p.cfg.Tokens.file)
 	var policy access.Policy
 	if p.policy != nil {
 		var err error
-		if policy, err = p.policy.current(); err != nil {
+		policy, err = p.policy.current()
+		noteFile(ctx, p, "access-file", p.policy)
+		if err != nil {
 			if len(id.Grants) == 0 {
 				return access.Rights{}, fleet.Unavailable("the hub can't read who may do what: %s", err)
 			}
 			policy = access.Policy{}
 		}
-		noteFile(ctx, p, "access-file", p.policy)
 	}
-	noteFile(ctx, p, "token-file", &p.cfg.Tokens.file)
 	return policy.Rights(id)
 }
 

@@ -33,10 +33,10 @@ func (p *People) Authenticate(_ context.Context, token string) (fleet.Identity, 
 	return id, nil
 }
 
-// Whoami implements fleet.People.
 // Pace lets everybody ask as often as they like.
 func (p *People) Pace(fleet.Identity) error { return nil }
 
+// Whoami implements fleet.People.
 func (p *People) Whoami(ctx context.Context) (fleet.Self, error) {
 	return fleet.Self{Identity: fleet.Who(ctx)}, nil
 }
