@@ -19,7 +19,8 @@ import (
 )
 
 // heal looks at the objects that were seen moving and puts back what is not as
-// it was applied. It needs neither Git nor the hub.
+// it was applied. It needs neither Git nor the hub, but to take what somebody else made
+// under a name, before Git was read since the start.
 func (e *Engine) heal(ctx context.Context, name fleet.AppName) error {
 	e.mu.Lock()
 	a := e.apps[name]
