@@ -160,11 +160,10 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	if err != nil || settled {
 		return err
 	}
-	if waiting && v.last.stopped != nil {
-		return e.carry(ctx, v, *v.last.stopped)
-	}
-	if waiting && !e.mayPass(v) {
-		return nil
+	if waiting {
+		if rests, err := e.waiting(ctx, v); rests {
+			return err
+		}
 	}
 	if why := e.dependencies(v); why != "" {
 		e.pauseFor(v.name, pause{reason: waitsForDependency, message: why}, nil)
@@ -183,13 +182,13 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	}
 	e.log.Debug("rendered", "app", v.name.String(), "objects", len(rendered.Objects))
 	e.chartsMoved(v.name, v.kept.Reads, rendered.Reads)
-	objects, err := e.parts.Cluster.Scope(rendered.Objects, v.want.app.Spec.TargetNamespace)
-	handsOver := false
-	if err == nil {
-		handsOver, err = e.claimOrExchange(v.name, objects)
-	}
+	objects, stands, err := e.claimOrWait(v, rendered.Objects)
 	if err != nil {
 		return e.applyFailed(v.name, err)
+	}
+	if stands == waitsApps {
+		e.waitForApps(v.name, v.want.app.Spec.Sync.WaveWithin(), &outcome{spec: string(spec), reads: rendered.Reads, blocked: true})
+		return nil
 	}
 	objects, hooked, err := hooks.Part(objects, runsHelmHooks(v.want.app.Spec.Source.Helm))
 	if err != nil {
@@ -202,9 +201,22 @@ func (e *Engine) converge(ctx context.Context, v view) error {
 	}
 	return e.carry(ctx, v, change{
 		spec: spec, effective: effective, path: rendered.Path, reads: rendered.Reads, objects: objects, hooks: hooked,
-		handsOver: handsOver, revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin, account: account, deletion: v.want.app.Spec.Deletion(),
+		handsOver: stands == handsApps, revision: v.revision(), repoURL: v.snapshot.RepoURL, pin: v.pin, account: account, deletion: v.want.app.Spec.Deletion(),
 		prune: v.want.app.Spec.Sync.PruneEnabled(), force: v.want.app.Spec.Sync.Force, waveWithin: v.want.app.Spec.Sync.WaveWithin(), demands: e.demands(v.name, v.want.app),
 	})
+}
+
+// waiting takes on what the last render gave, which still stands and waits. It tells
+// whether there is no need to render again.
+func (e *Engine) waiting(ctx context.Context, v view) (rests bool, err error) {
+	e.noteCompared(v)
+	switch {
+	case v.last.stopped != nil:
+		return true, e.carry(ctx, v, *v.last.stopped)
+	case v.last.blocked:
+		return e.waitsStill(v), nil
+	}
+	return !e.mayPass(v), nil
 }
 
 // remembered tells whether the last render still stands: settled, if what it
@@ -251,6 +263,7 @@ func complete(k state.App) bool {
 func (e *Engine) asApplied(ctx context.Context, v view) error {
 	e.clear(v.name)
 	e.noteAsGit(v.name, true)
+	e.noteCompared(v)
 	if v.kept.Pending == nil {
 		return nil
 	}

@@ -17,7 +17,8 @@ import (
 // or one that somebody else made under the name since. That is not drift: put back
 // to what was applied last they would go to and fro, because Git is about to say
 // what they are already; and what is not ours would be taken, and then pruned. So
-// they are left until Git was read, or can't be.
+// they are left until Git was read, or can't be; and what somebody else made under a
+// name until Git is known to want that (stillWanted).
 
 // unreadLook is how often such an object is looked at until then. Git's answer
 // has all apps looked at; this is for what that may miss.
@@ -162,6 +163,9 @@ func (e *Engine) noteAsGit(name fleet.AppName, is bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.apps[name].asGit = is
+	if is {
+		delete(e.blocked, name) // it waits for nothing
+	}
 }
 
 // appOf is the app that an App object stands for.

@@ -120,6 +120,7 @@ type app struct {
 	sent      map[fleet.ObjectRef]string // hashes of objects that are or may have been sent, which is not noted yet
 	ends      map[string]watch.Sight     // of hooks that were seen to have ended, by uid
 	looked    look
+	compared  look // what of Git it was last compared with, as far as its render went
 	tries     tries
 	last      *outcome // of the last render, if it is not what is applied
 
@@ -146,6 +147,8 @@ type outcome struct {
 	// stopped is the change that waits between two waves: it goes on without
 	// being rendered again.
 	stopped *change
+	// blocked: it waits for objects that other apps have.
+	blocked bool
 }
 
 // New makes an Engine. Call Run to start it.

@@ -17,6 +17,10 @@ import (
 // An object belongs to one app. Where a commit takes it to another one, that waits
 // until the first has given it up. Apps that exchange objects would wait for each
 // other for ever: there, what others wait for is given up before anything is applied.
+//
+// Nothing is given up for an exchange that can't end. Who waits for an app that keeps
+// what it has, or that has not been compared with what Git has now, or for one that
+// waits for such an app, is refused its change as a whole.
 
 const waitsForApp = "WaitsForApp"
 
@@ -28,7 +32,18 @@ const exchangeLook = 5 * time.Second
 type blocked struct {
 	awaits map[fleet.ObjectRef]fleet.AppName // who has it
 	wants  map[fleet.ObjectRef]bool          // all that it was to have
+	free   bool                              // some of it is free since
 }
+
+// standing is how an app stands that can't have all of its objects yet.
+type standing int
+
+const (
+	refused    standing = iota // somebody keeps what it is to have
+	waitsApps                  // others give it up in their time
+	handsApps                  // others do, but wait for it first
+	standsFree                 // it has them
+)
 
 // taken says which of the objects an app can't have. Called with e.mu held.
 func (e *Engine) taken(name fleet.AppName, objects []unit.Object) error {
@@ -56,17 +71,71 @@ func (e *Engine) taken(name fleet.AppName, objects []unit.Object) error {
 	return first
 }
 
-// claimOrExchange is claim. Where an app can't have all of its objects yet, and others
-// wait for it as well, exchange says so, and it is no error.
-func (e *Engine) claimOrExchange(name fleet.AppName, objects []unit.Object) (exchange bool, err error) {
-	err = e.claim(name, objects)
-	switch {
-	case err == nil:
-		e.noteAsGit(name, false)
-	case e.exchanges(name):
-		return true, nil
+// claimOrWait scopes what was rendered and claims it. Where an app can't have all of it
+// yet, and will, it tells how it stands, and it is no error.
+func (e *Engine) claimOrWait(v view, rendered []unit.Object) (objects []unit.Object, s standing, err error) {
+	objects, err = e.parts.Cluster.Scope(rendered, v.want.app.Spec.TargetNamespace)
+	if err != nil {
+		return nil, refused, err
 	}
-	return false, err
+	if err = e.claim(v.name, objects); err == nil {
+		e.noteAsGit(v.name, false)
+	}
+	e.noteCompared(v)
+	if err == nil {
+		return objects, standsFree, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, is := e.blocked[v.name]; !is {
+		return nil, refused, err
+	}
+	if s = e.standingOf(v.name); s == refused {
+		return nil, refused, err
+	}
+	return objects, s, nil
+}
+
+// noteCompared notes what of Git an app was last compared with.
+func (e *Engine) noteCompared(v view) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.apps[v.name].compared = v.look()
+}
+
+// waitForApps has an app wait for what others have, and remember its render until then.
+func (e *Engine) waitForApps(name fleet.AppName, within time.Duration, last *outcome) {
+	e.pauseFor(name, pause{reason: waitsForApp, message: e.whyBlocked(name), within: within, look: exchangeLook}, last)
+}
+
+// waitsStill tells that an app, whose last render stands, waits for others, and has
+// given up what they wait for.
+func (e *Engine) waitsStill(v view) bool {
+	e.mu.Lock()
+	b, is := e.blocked[v.name]
+	still := is && !b.free && !v.retry && e.standingOf(v.name) != refused && !e.owes(v.name)
+	for ref, by := range b.awaits {
+		still = still && e.owner[ref] == by
+	}
+	e.mu.Unlock()
+	if still {
+		e.waitForApps(v.name, v.want.app.Spec.Sync.WaveWithin(), nil)
+	}
+	return still
+}
+
+// owes tells that others wait for what an app, which waits as well, gives up
+// beforehand where that is an exchange. Called with e.mu held.
+func (e *Engine) owes(name fleet.AppName) bool {
+	wants := e.blocked[name].wants
+	for _, b := range e.blocked {
+		for ref, by := range b.awaits {
+			if by == name && !wants[ref] && e.standingOf(name) == handsApps {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unclaim gives up what an app claimed and does not want any more, and does not have.
@@ -90,58 +159,86 @@ func (e *Engine) unclaim(name fleet.AppName, wants map[fleet.ObjectRef]bool) {
 func (e *Engine) freed(ref fleet.ObjectRef) {
 	for name, b := range e.blocked {
 		if _, waits := b.awaits[ref]; waits {
+			delete(b.awaits, ref)
+			b.free = true
+			e.blocked[name] = b
 			e.now(name)
 		}
 	}
 }
 
-// exchanges tells that an app, which was refused objects just now, waits in the end
-// for itself: each of those in between gives up what the one before it waits for.
-func (e *Engine) exchanges(name fleet.AppName) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	seen := map[fleet.AppName]bool{}
-	var leads func(from fleet.AppName) bool
-	leads = func(from fleet.AppName) bool {
-		seen[from] = true
-		back := false
-		for ref, by := range e.blocked[from].awaits {
+// standingOf tells how an app stands that was refused objects. Called with e.mu held.
+func (e *Engine) standingOf(name fleet.AppName) standing {
+	seen, back := map[fleet.AppName]bool{}, false
+	var moves func(of fleet.AppName) bool
+	moves = func(of fleet.AppName) bool {
+		seen[of] = true
+		for ref, by := range e.blocked[of].awaits {
 			if e.keeps(by, ref) {
-				return false // both want it, and from will have nothing of its change
+				return false
 			}
-			back = back || by == name || !seen[by] && leads(by)
+			back = back || by == name
+			if !seen[by] && !moves(by) {
+				return false
+			}
 		}
-		return back
+		return true
 	}
-	return leads(name)
+	switch {
+	case !moves(name):
+		return refused
+	case back:
+		return handsApps
+	}
+	return waitsApps
 }
 
-// keeps tells that an app wants an object that it has. Called with e.mu held.
+// keeps tells that an app does not give up an object that it has, or that this is not
+// known. Called with e.mu held.
 func (e *Engine) keeps(name fleet.AppName, ref fleet.ObjectRef) bool {
-	if b, is := e.blocked[name]; is {
+	a, has := e.apps[name], false
+	w, wanted := e.wanted(name)
+	if a == nil || !wanted || e.suspends(name) {
+		return true
+	}
+	for r := range onCluster(a.kept) {
+		has = has || r == ref
+	}
+	b, is := e.blocked[name]
+	switch {
+	case has && !w.app.Spec.Sync.PruneEnabled(), a.compared != e.lookOf(w, name):
+		return true
+	case is:
 		return b.wants[ref]
 	}
-	a := e.apps[name]
-	return a != nil && slices.Contains(a.claimed, ref)
+	return has && a.asGit || slices.Contains(a.claimed, ref)
 }
 
 // handOver gives up, of what leaves an app with a change that was let through, what
 // others wait for. The change itself comes when the app can have what it waits for.
 func (e *Engine) handOver(ctx context.Context, kept state.App, c change, d inventory.Delta) error {
 	name := kept.Name
-	kept.Deletion, kept.Halfway = c.deletion, true // the account is new until all was checked for it
-	waits, err := e.pruneLeft(ctx, &kept, c, e.awaited(name, d))
-	if err = errors.Join(err, e.save(ctx, kept)); err != nil {
-		return e.failedOr(name, err)
+	last := &outcome{spec: string(c.spec), reads: c.reads, blocked: true}
+	if left := e.awaited(name, d); len(left.Prune)+len(left.Keep) > 0 {
+		kept.Deletion, kept.Halfway = c.deletion, true // the account is new until all was checked for it
+		waits, err := e.pruneLeft(ctx, &kept, c, left)
+		if err = errors.Join(err, e.save(ctx, kept)); err != nil {
+			return e.failedOr(name, err)
+		}
+		if waits != nil {
+			last.blocked, last.stopped = false, &c
+			e.pauseFor(name, *waits, last)
+			return nil
+		}
 	}
-	if waits == nil {
-		waits = &pause{reason: waitsForApp, message: e.whyBlocked(name), within: c.waveWithin, look: exchangeLook}
-	}
-	e.pauseFor(name, *waits, nil)
+	e.waitForApps(name, c.waveWithin, last)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.unclaim(name, e.blocked[name].wants)
-	e.apps[name].last = nil // it is rendered anew
+	b := e.blocked[name]
+	e.unclaim(name, b.wants)
+	if b.free {
+		e.work.Add(name)
+	}
 	return nil
 }
 
@@ -167,6 +264,9 @@ func (e *Engine) whyBlocked(name fleet.AppName) string {
 	var all []string
 	for ref, by := range e.blocked[name].awaits {
 		all = append(all, fmt.Sprintf("%s, which %s is about to give up", ref, by))
+	}
+	if len(all) == 0 {
+		return "what it waited for is free"
 	}
 	slices.Sort(all)
 	return "it waits for " + strings.Join(all, ", and for ")

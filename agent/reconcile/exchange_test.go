@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -110,18 +111,19 @@ func TestAnAgentThatEndsAtAnyWriteGoesOnExchanging(t *testing.T) {
 }
 
 func TestOfAppsThatBothWantAnObjectNoneGivesUpAnother(t *testing.T) {
-	before := map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}}
+	before := map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}, "mq": {"c", "three"}}
 	for name, after := range map[string]map[string][]string{
-		"nor leave one to each other":  {"web": {"a", "one", "two"}, "db": {"b", "one", "two"}},
-		"one leaves one to the other":  {"web": {"a", "b"}, "db": {"b", "one", "two"}},
-		"both leave one to each other": {"web": {"a", "two", "b"}, "db": {"b", "one"}},
+		"nor leave one to each other":           {"web": {"a", "one", "two"}, "db": {"b", "one", "two"}},
+		"one leaves one to the other":           {"web": {"a", "b"}, "db": {"b", "one", "two"}},
+		"both leave one to each other":          {"web": {"a", "two", "b"}, "db": {"b", "one"}},
+		"one waits for a third that is refused": {"web": {"a", "two", "three"}, "db": {"b", "one"}, "mq": {"c", "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := exchanging(t, before)
 			s.push(contentsOf("2", after))
 			s.because("web", "ApplyFailed")
 			s.because("db", "ApplyFailed")
-			for _, o := range []string{"a", "one", "b", "two"} {
+			for _, o := range []string{"a", "one", "b", "two", "c", "three"} {
 				if !strings.Contains(s.cluster.content(configMap(o)), `"1"`) {
 					t.Errorf("%s is %s", o, s.cluster.content(configMap(o)))
 				}
@@ -148,4 +150,107 @@ func TestAnAccountThatIsNewInAnExchangeIsCheckedForAllThatStays(t *testing.T) {
 	if !strings.Contains(got.Message, "Secret") {
 		t.Errorf("%+v", got)
 	}
+}
+
+// untouched tells that objects are as they were made.
+func (s *spoke) untouched(objects ...string) {
+	s.t.Helper()
+	for _, o := range objects {
+		if !strings.Contains(s.cluster.content(configMap(o)), `"1"`) {
+			s.t.Errorf("%s is %q", o, s.cluster.content(configMap(o)))
+		}
+	}
+}
+
+func TestWhoWentBackToWhatItHasKeepsItInAnExchange(t *testing.T) {
+	s := exchanging(t, map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}})
+	s.push(map[string]string{"db": configMaps("1", "b", "one")})
+	s.because("db", "ApplyFailed")
+	s.push(map[string]string{"db": configMaps("1", "b", "two"), "web": configMaps("1", "a", "two")})
+	s.because("web", "ApplyFailed")
+	s.synced("db")
+	s.lookedAt("web", configMap("a"))
+	s.because("web", "ApplyFailed")
+	s.untouched("a", "one", "b", "two")
+}
+
+func TestWhatAnAppHasSinceBeforeARestartIsNotTakenForGivenUp(t *testing.T) {
+	s := exchanging(t, map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}, "mq": {"c", "three"}})
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.synced("db")
+	s.push(contentsOf("1", map[string][]string{"web": {"a", "two", "three"}, "mq": {"c", "one"}}))
+	s.because("web", "ApplyFailed")
+	s.because("mq", "ApplyFailed")
+	s.untouched("a", "one", "b", "two", "c", "three")
+}
+
+func TestWhoPrunesNothingExchangesNothing(t *testing.T) {
+	unpruned := func(name string) string {
+		return strings.Replace(rootOf(name), "spec: {", "spec: {sync: {prune: false}, ", 1)
+	}
+	for name, root := range map[string]string{
+		"neither": docs(unpruned("web"), unpruned("db")),
+		"one":     docs(unpruned("web"), rootOf("db")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpoke(t, map[string]string{"root": root, "web": configMaps("1", "a", "one"), "db": configMaps("1", "b", "two")}, nil)
+			s.synced("web")
+			s.synced("db")
+			s.push(map[string]string{"web": configMaps("2", "a", "two"), "db": configMaps("2", "b", "one")})
+			s.because("web", "ApplyFailed")
+			s.because("db", "ApplyFailed")
+			s.untouched("a", "one", "b", "two")
+		})
+	}
+}
+
+// One gave its own up, and the other one goes on in its own time: that is no error, and
+// costs neither a render nor a write.
+func TestWhoHasGivenItsOwnUpWaitsWithoutWork(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a", "one"), "db": configMaps("1", "b", "two")},
+		func(c *reconcile.Config) { c.Workers = 1 })
+	s.synced("web")
+	s.synced("db")
+	s.cluster.ills("first", "early")
+	s.push(map[string]string{
+		"web": docs(inWave("first", "-1", "2"), configMaps("2", "a", "two")),
+		"db":  docs(inWave("early", "-1", "2"), configMaps("2", "b", "one")),
+	})
+	reason := func(name string) string {
+		s.told.mu.Lock()
+		defer s.told.mu.Unlock()
+		return s.told.apps[app(name)].Reason
+	}
+	waits, has, own := "web", "db", "a"
+	s.eventually("one waits for the other", func() bool {
+		if reason(waits) != "WaitsForApp" {
+			waits, has, own = "db", "web", "b"
+		}
+		if reason(waits) != "WaitsForApp" {
+			waits, has, own = "web", "db", "a"
+		}
+		return reason(waits) == "WaitsForApp" && reason(has) == "WaitsForWave"
+	})
+	if got := s.because(waits, "WaitsForApp"); !strings.Contains(got.Message, ", which capstan-system/"+has+" is about to give up") {
+		t.Errorf("%+v", got)
+	}
+	work := func() (int, int) {
+		s.repo.mu.Lock()
+		defer s.repo.mu.Unlock()
+		s.memory.mu.Lock()
+		defer s.memory.mu.Unlock()
+		return len(s.repo.renders), s.memory.writes
+	}
+	renders, writes := work()
+	s.lookedAt(waits, configMap(own))
+	if r, w := work(); r != renders || w != writes {
+		t.Errorf("%d renders and %d writes", r-renders, w-writes)
+	}
+	s.because(waits, "WaitsForApp")
+	s.cluster.becomes(configMap("first"), true)
+	s.cluster.becomes(configMap("early"), true)
+	s.haveAll("2", map[string][]string{"web": {"a", "two", "first"}, "db": {"b", "one", "early"}})
 }

@@ -46,6 +46,8 @@ func (p pause) late() string {
 		return removeTimedOut
 	case pruning:
 		return pruneTimedOut
+	case waitsForApp:
+		return waitsForApp
 	}
 	return waveTimedOut
 }
@@ -254,6 +256,15 @@ func (e *Engine) lookOf(w want, name fleet.AppName) look {
 	return l
 }
 
+// look is what there was to look at. There is no want without it.
+func (v view) look() look {
+	l := look{spec: string(v.want.spec)}
+	if v.snapshot != nil {
+		l.revision = v.snapshot.Revision()
+	}
+	return l
+}
+
 // lookedAt notes that an app was looked at, and has those looked at that depend
 // on it if that, or how it is, moved.
 func (e *Engine) lookedAt(v view, before fleet.AppStatus) {
@@ -263,10 +274,7 @@ func (e *Engine) lookedAt(v view, before fleet.AppStatus) {
 	if a == nil || v.want == nil || v.unread { // what is told is from before
 		return
 	}
-	now := look{spec: string(v.want.spec)}
-	if v.snapshot != nil {
-		now.revision = v.snapshot.Revision()
-	}
+	now := v.look()
 	if a.looked == now && a.status.Sync == before.Sync && a.status.Health == before.Health {
 		return
 	}
