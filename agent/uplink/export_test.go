@@ -1,4 +1,4 @@
 package uplink
 
-// Before exports before.
-var Before = before
+// Older exports older.
+var Older = older

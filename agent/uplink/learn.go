@@ -57,7 +57,8 @@ func (s *session) learn(ctx context.Context) error {
 		return err
 	}
 	err = s.change(ctx, func(k *Kept) {
-		k.OldURLs = before(slices.Concat(k.URLs, k.OldURLs), got)
+		k.remember(got, time.Now())
+		k.OldURLs = older(slices.Concat(k.URLs, k.OldURLs), got)
 		k.URLs, k.CA = got.URLs, got.CA
 	})
 	if err == nil {
@@ -73,9 +74,33 @@ const learnEvery = 5 * time.Minute
 // mostOld is how many addresses from before are kept.
 const mostOld = 16
 
-// before are the addresses from before that are kept beside those of a link.
+// beforeFor is how long what counted before is kept: in that time a hub that
+// somebody has taken over is hoped to be mended. A CA that is not to be trusted
+// any more is not to be kept for ever.
+const beforeFor = 7 * 24 * time.Hour
+
+// before is what counted before, as long as that is kept; nil: nothing.
+func (k Kept) before(now time.Time) *Before {
+	if k.Before == nil || !now.Before(k.Before.Until) {
+		return nil
+	}
+	return k.Before
+}
+
+// remember keeps what counts now, before a link takes its place. What is kept
+// already is older, and stays: a hub that names others twice is not to reach it.
+func (k *Kept) remember(l wire.Link, now time.Time) {
+	if k.Before = k.before(now); k.Before == nil {
+		k.Before = &Before{URLs: older(k.URLs, wire.Link{CA: k.CA}), CA: k.CA, Until: now.Add(beforeFor)}
+	}
+	if l.Stamp() == (wire.Link{URLs: k.Before.URLs, CA: k.Before.CA}).Stamp() {
+		k.Before = nil // it is back
+	}
+}
+
+// older are the addresses from before that are kept beside those of a link.
 // What was reached over TLS because a CA was named still is where none is.
-func before(old []string, l wire.Link) []string {
+func older(old []string, l wire.Link) []string {
 	var kept []string
 	for _, u := range old {
 		if schemeOf(u) == "nats" && l.CA == "" {

@@ -184,13 +184,65 @@ func TestOneOfSeveralHubsThatSaysWhatIsKnownChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAHubThatWasTakenOverForAWhileIsFoundAgain(t *testing.T) {
+	h, _ := tlsHub(t)
+	right, v := []string{h.srv.ClientURL()}, &vault{}
+	agent := func() func() error {
+		t.Helper()
+		_, stop := run(t, h.token("j1"), newSpoke(), v)
+		return stop
+	}
+	stop := agent()
+	h.is("it is there", func() bool { return h.resent == 1 })
+	evil, _ := tlsHub(t)
+	theirs := wire.Link{URLs: []string{evil.srv.ClientURL()}, CA: evil.ca}
+	h.says(wire.Link{URLs: theirs.URLs, CA: h.ca + evil.ca})
+	v.keeps(t, h, "another hub is named", func(k uplink.Kept) bool { return slices.Equal(k.URLs, theirs.URLs) })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	evil.says(theirs)
+	stop = agent()
+	v.keeps(t, evil, "nothing else is known", func(k uplink.Kept) bool { return k.CA == evil.ca && len(k.OldURLs) == 0 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	evil.down()
+	h.says(wire.Link{URLs: right, CA: h.ca})
+	h.set(func() { h.resent, h.epoch = 0, 0 })
+	agent()
+	h.is("it is back where it was", func() bool { return h.resent == 1 })
+	v.keeps(t, h, "what was said meanwhile is forgotten", func(k uplink.Kept) bool {
+		return slices.Equal(k.URLs, right) && k.CA == h.ca && k.Before == nil
+	})
+	evil.up()
+}
+
+func TestWhatCountedBeforeIsKeptForAWhileAlone(t *testing.T) {
+	h, _ := tlsHub(t)
+	v, url := &vault{}, h.srv.ClientURL()
+	_, stop := run(t, h.token("j1"), newSpoke(), v)
+	h.is("it is there", func() bool { return h.resent == 1 })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-time.Hour)
+	v.kept.Before = &uplink.Before{URLs: []string{"tls://127.0.0.1:1"}, CA: h.ca, Until: long}
+	run(t, h.token("j1"), newSpoke(), v)
+	h.is("it is back", func() bool { return h.resent == 2 })
+	h.says(wire.Link{URLs: []string{url, "tls://127.0.0.1:2"}, CA: h.ca})
+	v.keeps(t, h, "the last counts", func(k uplink.Kept) bool {
+		return k.Before != nil && slices.Equal(k.Before.URLs, []string{url}) && k.Before.CA == h.ca && k.Before.Until.After(long)
+	})
+}
+
 func TestNoAddressFromBeforeLeavesTLSOut(t *testing.T) {
 	old := []string{"NATS://one:4222", "tls://two:4222", "ws://three", "wss://four", "tls://one:4222"}
 	for ca, want := range map[string][]string{
 		"":   {"tls://one:4222", "tls://two:4222"},
 		"CA": {"NATS://one:4222", "tls://two:4222", "tls://one:4222"},
 	} {
-		if got := uplink.Before(old, wire.Link{URLs: []string{"wss://four"}, CA: ca}); !slices.Equal(got, want) {
+		if got := uplink.Older(old, wire.Link{URLs: []string{"wss://four"}, CA: ca}); !slices.Equal(got, want) {
 			t.Errorf("CA %q: kept %q", ca, got)
 		}
 	}

@@ -75,7 +75,7 @@ func (u *Uplink) connect(ctx context.Context, w way, up, down func()) (*nats.Con
 			defer u.mu.Unlock()
 			return u.key.Sign(nonce)
 		})
-	opts, err := u.options(w, wire.Inbox(u.cfg.Cluster), func() string { return u.state().CA }, user)
+	opts, err := u.options(w, wire.Inbox(u.cfg.Cluster), func() string { return u.state().trusted(w) }, user)
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +161,7 @@ func (u *Uplink) enrol(ctx context.Context) error {
 		k.Intent = fleet.Intent{Instance: got.Instance, Labels: k.Intent.Labels, Holds: k.Intent.Holds}
 		k.Seed, k.NextSeed, k.NextJoin = seed, "", ""
 		k.JWT, k.URLs, k.OldURLs, k.CA, k.Join, k.Instance = got.JWT, t.URLs, nil, t.CA, t.Join, got.Instance
+		k.Before = nil
 	})
 }
 

@@ -90,6 +90,7 @@ type Kept struct {
 	URLs     []string     `json:"urls,omitempty"`     // of the hub's NATS
 	OldURLs  []string     `json:"oldURLs,omitempty"`  // from before, until the hub was reached at one of URLs
 	CA       string       `json:"ca,omitempty"`       // PEM
+	Before   *Before      `json:"before,omitempty"`   // what counted before the hub named others
 	Join     string       `json:"join,omitempty"`     // id of the token that was used
 	Instance string       `json:"instance,omitempty"` // of the hub that was accepted
 	Epoch    uint64       `json:"epoch"`
@@ -98,6 +99,14 @@ type Kept struct {
 	// While the agent joins anew: the key to come, and for which token.
 	NextSeed string `json:"nextSeed,omitempty"`
 	NextJoin string `json:"nextJoin,omitempty"`
+}
+
+// Before is where the hub was and what it was trusted by, before it named others.
+// No hub can take it away until its time is up: it is tried where all else fails.
+type Before struct {
+	URLs  []string  `json:"urls"`
+	CA    string    `json:"ca,omitempty"` // PEM
+	Until time.Time `json:"until"`
 }
 
 // ErrSuperseded: another process of this agent has raised the epoch, so this

@@ -23,6 +23,7 @@ type way struct {
 	urls []string
 	web  bool // over WebSocket, and so through proxies
 	bare bool // over WebSocket without TLS
+	was  bool // from before: it is trusted by what counted then
 }
 
 // ways sorts the hub's URLs: first those that NATS itself speaks at, which
@@ -56,7 +57,24 @@ var errStray = errors.New("the hub can't be reached this way")
 const switchAfter = time.Minute
 
 // ways are all there are: where the hub was before comes last.
-func (k Kept) ways() []way { return append(ways(k.URLs), ways(k.OldURLs)...) }
+func (k Kept) ways() []way {
+	all := append(ways(k.URLs), ways(k.OldURLs)...)
+	if b := k.before(time.Now()); b != nil {
+		for _, w := range ways(b.URLs) {
+			w.was = true
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// trusted is what the hub's certificate has to be signed by on a way, in PEM.
+func (k Kept) trusted(w way) string {
+	if b := k.before(time.Now()); b != nil && w.was {
+		return b.CA
+	}
+	return k.CA
+}
 
 // stray ends with errStray once the link has been down for long and there is
 // another way than the one in use.
@@ -82,7 +100,7 @@ func (s *session) stray(ctx context.Context, used way) error {
 
 // hasOther tells whether there is a way to the hub that is not this one.
 func (s *session) hasOther(used way) bool {
-	return slices.ContainsFunc(s.state().ways(), func(w way) bool { return w.String() != used.String() })
+	return slices.ContainsFunc(s.state().ways(), func(w way) bool { return w.String() != used.String() || w.was != used.was })
 }
 
 // dialer opens the connection below NATS: straight, or for WebSocket through
