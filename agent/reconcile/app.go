@@ -262,6 +262,9 @@ func complete(k state.App) bool {
 // asApplied: Git wants what is applied. A plan that waited is void.
 func (e *Engine) asApplied(ctx context.Context, v view) error {
 	e.clear(v.name)
+	if err := e.claimAsApplied(v.kept); err != nil {
+		return err
+	}
 	e.noteAsGit(v.name, true)
 	e.noteCompared(v)
 	if v.kept.Pending == nil {

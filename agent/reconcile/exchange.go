@@ -155,6 +155,29 @@ func (e *Engine) unclaim(name fleet.AppName, wants map[fleet.ObjectRef]bool) {
 	})
 }
 
+// claimAsApplied gives up what an app claimed with a change that came to nothing, when
+// Git wants what is applied.
+func (e *Engine) claimAsApplied(kept state.App) error {
+	e.mu.Lock()
+	known := e.apps[kept.Name].asGit || len(e.apps[kept.Name].claimed) == 0
+	e.mu.Unlock()
+	if known {
+		return nil
+	}
+	applied, err := kept.Applied()
+	if err != nil {
+		return err
+	}
+	wants := make(map[fleet.ObjectRef]bool, len(applied))
+	for _, o := range applied {
+		wants[versionless(o.Ref)] = true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unclaim(kept.Name, wants)
+	return nil
+}
+
 // freed has those looked at that wait for an object. Called with e.mu held.
 func (e *Engine) freed(ref fleet.ObjectRef) {
 	for name, b := range e.blocked {

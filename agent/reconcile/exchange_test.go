@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -58,7 +59,7 @@ func TestWhatStaysWhenItLeavesIsExchangedWithoutBeingDeleted(t *testing.T) {
 	}
 }
 
-func exchanging(t *testing.T, apps map[string][]string) *spoke {
+func exchanging(t *testing.T, apps map[string][]string, adapt ...func(*reconcile.Config)) *spoke {
 	t.Helper()
 	files := contentsOf("1", apps)
 	var names []string
@@ -66,7 +67,11 @@ func exchanging(t *testing.T, apps map[string][]string) *spoke {
 		names = append(names, name)
 	}
 	files["root"] = rootOf(names...)
-	s := newSpoke(t, files, nil)
+	s := newSpoke(t, files, func(c *reconcile.Config) {
+		for _, a := range adapt {
+			a(c)
+		}
+	})
 	s.haveAll("1", apps)
 	return s
 }
@@ -237,20 +242,110 @@ func TestWhoHasGivenItsOwnUpWaitsWithoutWork(t *testing.T) {
 	if got := s.because(waits, "WaitsForApp"); !strings.Contains(got.Message, ", which capstan-system/"+has+" is about to give up") {
 		t.Errorf("%+v", got)
 	}
-	work := func() (int, int) {
-		s.repo.mu.Lock()
-		defer s.repo.mu.Unlock()
-		s.memory.mu.Lock()
-		defer s.memory.mu.Unlock()
-		return len(s.repo.renders), s.memory.writes
-	}
-	renders, writes := work()
+	renders, writes := s.work()
 	s.lookedAt(waits, configMap(own))
-	if r, w := work(); r != renders || w != writes {
+	if r, w := s.work(); r != renders || w != writes {
 		t.Errorf("%d renders and %d writes", r-renders, w-writes)
 	}
 	s.because(waits, "WaitsForApp")
 	s.cluster.becomes(configMap("first"), true)
 	s.cluster.becomes(configMap("early"), true)
 	s.haveAll("2", map[string][]string{"web": {"a", "two", "first"}, "db": {"b", "one", "early"}})
+}
+
+// Commit after commit deals the objects to the apps anew, in whatever rings and rows
+// come of it, and the agent ends now and then: all of them have their own in the end.
+func TestHoweverObjectsAreDealtEachAppComesToHaveItsOwn(t *testing.T) {
+	names, objects := []string{"web", "db", "mq", "api"}, []string{"one", "two", "three", "four", "five", "six"}
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // no secret
+	deal := func() map[string][]string {
+		out := map[string][]string{}
+		for _, n := range names {
+			out[n] = []string{"of-" + n}
+		}
+		for _, o := range objects {
+			n := names[r.IntN(len(names))]
+			out[n] = append(out[n], o)
+		}
+		return out
+	}
+	s := exchanging(t, deal(), func(c *reconcile.Config) { c.Guard.MaxPercent = 100 })
+	for i := range 20 {
+		value := fmt.Sprint(i + 2)
+		now := deal()
+		t.Logf("seed %d, deal %s: %v", seed, value, now)
+		s.push(contentsOf(value, now))
+		if r.IntN(4) == 0 {
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			s.start()
+		}
+		s.haveAll(value, now)
+	}
+}
+
+// work is how many renders and writes there were.
+func (s *spoke) work() (renders, writes int) {
+	s.repo.mu.Lock()
+	defer s.repo.mu.Unlock()
+	s.memory.mu.Lock()
+	defer s.memory.mu.Unlock()
+	return len(s.repo.renders), s.memory.writes
+}
+
+func TestAnExchangeWaitsForTheApprovalsOfBoth(t *testing.T) {
+	key, line := newKey(t, alice)
+	s := guarded(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a", "one"), "db": configMaps("1", "b", "two")}, line, nil)
+	var all []fleet.SignedApproval
+	approve := func(name string) {
+		all = append(all, s.sign(key, s.statement(name)))
+		s.bring(all...)
+	}
+	for _, name := range []string{"web", "db"} {
+		s.because(name, "WaitsForApproval")
+		approve(name)
+		s.synced(name)
+	}
+	s.push(map[string]string{"web": configMaps("2", "a", "two"), "db": configMaps("2", "b", "one")})
+	s.because("web", "WaitsForApproval")
+	s.because("db", "WaitsForApproval")
+	s.untouched("a", "one", "b", "two")
+	approve("web")
+	s.because("web", "WaitsForApp")
+	s.eventually("given up", func() bool { return !s.cluster.there(configMap("one")) })
+	s.because("db", "WaitsForApproval")
+	s.untouched("a", "b", "two")
+	renders, writes := s.work()
+	s.lookedAt("web", configMap("a"))
+	s.lookedAt("db", configMap("b"))
+	if r, w := s.work(); r != renders || w != writes {
+		t.Errorf("%d renders and %d writes", r-renders, w-writes)
+	}
+	approve("db")
+	s.haveAll("2", map[string][]string{"web": {"a", "two"}, "db": {"b", "one"}})
+}
+
+// A plan that waited, and is wanted no more, keeps no name from others.
+func TestWhatAnAppIsToHaveNoMoreIsFreeForOthers(t *testing.T) {
+	key, line := newKey(t, alice)
+	s := guarded(t, map[string]string{"root": rootOf("web", "db"), "web": docs(configMaps("1", "a"), hookOf("job", "1", postSync)), "db": configMaps("1", "b")}, line, nil)
+	var all []fleet.SignedApproval
+	for _, name := range []string{"web", "db"} {
+		s.because(name, "WaitsForApproval")
+		all = append(all, s.sign(key, s.statement(name)))
+		s.bring(all...)
+		s.synced(name)
+	}
+	s.push(map[string]string{"web": docs(configMaps("1", "a", "new"), hookOf("job", "1", postSync))})
+	s.because("web", "WaitsForApproval")
+	s.push(map[string]string{"web": docs(configMaps("1", "a"), hookOf("job", "1", postSync))})
+	s.synced("web")
+	s.push(map[string]string{"db": configMaps("1", "b", "new")})
+	s.because("db", "WaitsForApproval")
+	s.push(map[string]string{"db": docs(configMaps("1", "b"), hookOf("job", "2", postSync))})
+	if got := s.because("db", "ApplyFailed"); !strings.Contains(got.Message, "capstan-system/web has it already") {
+		t.Errorf("%+v", got)
+	}
 }

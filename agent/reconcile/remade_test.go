@@ -107,7 +107,18 @@ func (s *spoke) endsOr(what string, ok func() bool) bool {
 		}
 		return over || ok()
 	})
+	if !over && s.memory.ended() { // by the write that made it true
+		<-ended
+		over = true
+	}
 	return over
+}
+
+// ended tells that a write came that ends the engine.
+func (m *memory) ended() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err != nil
 }
 
 // uid is what is noted of an object of an app.
