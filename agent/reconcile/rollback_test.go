@@ -171,7 +171,7 @@ func TestARollbackBringsTheAppsSourceBackToo(t *testing.T) {
 
 func TestARollbackToSomethingElseThanRanSaysSo(t *testing.T) {
 	s, first := released(t, nil)
-	second := s.synced("web").Digest
+	second := s.until("web", "told at the second", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Digest != first.Digest }).Digest
 	s.push(map[string]string{"root": strings.Replace(rootOf("web"), "source:", "sync: {selfHeal: false}, source:", 1)})
 	s.until("web", "of another policy", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Digest != second })
 	s.hold(order("web", fleet.HoldRollback, first))
