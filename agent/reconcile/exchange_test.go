@@ -349,3 +349,28 @@ func TestWhatAnAppIsToHaveNoMoreIsFreeForOthers(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// What is given up beforehand goes in the waves backwards, too, and is waited for without work.
+func TestWhatIsExchangedGoesInTheWavesBackwards(t *testing.T) {
+	s := newSpoke(t, map[string]string{
+		"root": rootOf("web", "db"),
+		"web":  docs(configMaps("1", "a"), inWave("late", "2", "1"), inWave("early", "1", "1")), "db": docs(configMaps("1", "b"), inWave("last", "2", "1"), inWave("first", "1", "1")),
+	}, nil)
+	s.synced("web")
+	s.synced("db")
+	s.cluster.hold("late", true)
+	s.cluster.hold("last", true)
+	s.push(map[string]string{"web": configMaps("2", "a", "last", "first"), "db": configMaps("2", "b", "late", "early")})
+	reason := func(name string) string {
+		s.told.mu.Lock()
+		defer s.told.mu.Unlock()
+		return s.told.apps[app(name)].Reason
+	}
+	s.eventually("one gives up", func() bool { return reason("web") == "Pruning" || reason("db") == "Pruning" })
+	s.untouched("early", "first")
+	for _, name := range []string{"late", "last"} {
+		s.cluster.hold(name, false)
+		s.cluster.touch(configMap(name))
+	}
+	s.haveAll("2", map[string][]string{"web": {"a", "last", "first"}, "db": {"b", "late", "early"}})
+}
