@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -235,8 +237,9 @@ func (r *Recorder) Replace(list []any, _ string) error {
 		now[name] = newer(r.known[name], s)
 	}
 	r.known, r.seen = now, true
+	names := slices.Collect(maps.Keys(now)) // it is everybody's from here on
 	r.mu.Unlock()
-	for name := range now {
+	for _, name := range names {
 		r.notify(name)
 	}
 	return nil
