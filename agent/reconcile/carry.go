@@ -180,6 +180,9 @@ func (e *Engine) sameContent(ctx context.Context, kept state.App, c change, extr
 		kept.Halfway, kept.Account = false, c.account
 		if abandoned(kept) {
 			kept.Run = nil
+			if err := e.findMade(ctx, &kept); err != nil {
+				return e.failedOr(kept.Name, err)
+			}
 		}
 		kept.Revision, kept.Path, kept.Spec, kept.Reads = c.revision, c.path, c.spec, c.reads
 		kept.Pending, kept.Granted = nil, confirmed(kept.Granted)

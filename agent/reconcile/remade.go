@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -61,4 +62,27 @@ func (e *Engine) expectAnew(kept *state.App, send []unit.Object) bool {
 		sight, seen := e.parts.Eyes.See(it.Ref)
 		return !seen || sight.UID != it.UID
 	})
+}
+
+// findMade looks for hooks which were being made anew when the agent ended, for a
+// change that nobody wants any more: nothing else would find out their uids.
+func (e *Engine) findMade(ctx context.Context, kept *state.App) error {
+	kept.Made = slices.Clone(kept.Made)
+	for i, it := range kept.Made {
+		if !it.Remade {
+			continue
+		}
+		live, err := e.acting(*kept).Get(ctx, it.Ref)
+		if errors.Is(err, fleet.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		l := live.GetLabels()
+		if l[inventory.AppLabel] == kept.Name.Name && l[inventory.NamespaceLabel] == kept.Name.Namespace {
+			kept.Made[i].UID, kept.Made[i].Remade = string(live.GetUID()), false
+		}
+	}
+	return nil
 }

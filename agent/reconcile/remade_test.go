@@ -89,6 +89,35 @@ func TestWhatWasMadeAnewBeforeACrashIsNotForgotten(t *testing.T) {
 	}
 }
 
+// A hook ran anew for a change, the agent ended, and the commit was taken back.
+func TestAHookThatRanForAChangeTakenBackIsKnown(t *testing.T) {
+	before := docs(hookOf("job", "1", preSync), configMaps("1", "b"))
+	for n := 1; ; n++ {
+		s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": before}, nil)
+		old := s.synced("web").Digest
+		s.memory.endAt(n, false)
+		s.push(map[string]string{"web": docs(hookOf("job", "1", preSync), configMaps("2", "b"))})
+		ended := s.endsOrSyncs("web", old)
+		if err := s.stop(); err != nil && !errors.Is(err, fleet.ErrConflict) {
+			t.Fatal(err)
+		}
+		if !ended {
+			return
+		}
+		s.memory.endAt(0, false)
+		s.repo.files["web"] = before
+		s.start()
+		s.until("web", "as it was", func(a fleet.AppStatus) bool { return a.Sync == fleet.Synced && a.Digest == old })
+		s.eventually(fmt.Sprintf("known by its uid, ended at write %d", n), func() bool {
+			is := s.cluster.uid(jobRef("job"))
+			return is == "" || is == s.memory.uid("web", jobRef("job"))
+		})
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // endsOr waits until the engine has ended by itself, or something came true.
 func (s *spoke) endsOr(what string, ok func() bool) bool {
 	s.t.Helper()
