@@ -36,7 +36,7 @@ func (e *Engine) checkFirst(ctx context.Context, kept state.App, c change, d inv
 	}
 	var first *unit.Object
 	if len(c.hooks) == 0 && len(d.Recreate) == 0 && len(all) > 1 { // otherwise something happens before it, or nothing after it
-		if first, err = goesFirst(all, check, d.New); err != nil {
+		if first, err = goesFirst(all, check, kept.Items); err != nil {
 			return nil, err
 		}
 	}
@@ -70,16 +70,18 @@ func withoutRelabelled(objects []unit.Object, kept state.App) ([]unit.Object, er
 }
 
 // goesFirst finds, in the first wave, an object that is there already: one that is
-// new may need others of its wave. It is one of those to be checked, unless none
+// new may need others of its wave, and others may need a Namespace or a CRD that was
+// noted before a crash and never sent. It is one of those to be checked, unless none
 // is. Nil: there is none.
-func goesFirst(objects, check, isNew []unit.Object) (*unit.Object, error) {
+func goesFirst(objects, check []unit.Object, items []inventory.Item) (*unit.Object, error) {
 	waves, err := order.Waves(objects)
 	if err != nil {
 		return nil, err
 	}
 	for _, o := range waves[0].Objects {
 		same := func(n unit.Object) bool { return n.Ref.Same(o.Ref) }
-		if !slices.ContainsFunc(isNew, same) && (len(check) == 0 || slices.ContainsFunc(check, same)) {
+		there := o.Ref.Namespace != "" && slices.ContainsFunc(items, func(it inventory.Item) bool { return it.UID != "" && it.Ref.Same(o.Ref) })
+		if there && (len(check) == 0 || slices.ContainsFunc(check, same)) {
 			return &o, nil
 		}
 	}

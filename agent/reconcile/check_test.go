@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/capstan-gitops/capstan/agent/inventory"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -72,5 +73,28 @@ func TestWhatAFailedChangeLeftIsChecked(t *testing.T) {
 	s.synced("web")
 	if got := s.cluster.wereChecked(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("checked: %v; a goes first, b is to have its old content again, and c still has it", got)
+	}
+}
+
+// An agent noted what it was about to send, and ended before it did.
+func TestWhatWasNeverSentDoesNotGoFirst(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "m")}, nil)
+	s.synced("web")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	kept := s.keptOf("web")
+	kept.Halfway = true
+	kept.Items = append(kept.Items, inventory.Item{Ref: configMap("b")})
+	if err := s.memory.SaveApp(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	s.repo.files["web"] = configMaps("2", "b", "m")
+	s.start()
+	s.until("web", "changed", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("m")), `"2"`)
+	})
+	if got := s.cluster.wereChecked(); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("checked: %v; m is there, and goes first", got)
 	}
 }
