@@ -103,7 +103,7 @@ type app struct {
 	rejudge  map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
 	going    map[fleet.ObjectRef]apply.Leaving    // what was deleted and is not gone
 	status   fleet.AppStatus
-	putOff   int       // how often telling it was put off
+	untold   time.Time // since when telling it is put off; zero: it is not
 	unsaved  time.Time // since when writing it down is put off; zero: it is not
 	misses   int       // how often there was no App to tell it to
 	extra    int       // objects that left the app and are kept, because prune is off

@@ -12,8 +12,10 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// mostLate is how long it may be put off to write down what was done.
-const mostLate = 10 * time.Second
+// mostLate is how long it may be put off to write down what was done, or to tell it
+// to the App object; the hub is told at once. Bringing a cluster a thousand apps
+// takes about as long.
+const mostLate = 45 * time.Second
 
 // saveLater is save for what a restart would find out again: what may exist was
 // written down before, and what was applied is applied once more. When many apps

@@ -248,7 +248,7 @@ func (e *Engine) teller(ctx context.Context) {
 		a := e.apps[name]
 		var s fleet.AppStatus
 		if a != nil {
-			s, a.putOff = a.status, 0
+			s, a.untold = a.status, time.Time{}
 		}
 		e.mu.Unlock()
 		stranger := a == nil && e.isStranger(name)
@@ -302,16 +302,19 @@ func (e *Engine) putOff(name fleet.AppName) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	if a == nil || a.putOff >= maxPutOff {
+	if a == nil {
 		return false
 	}
-	a.putOff++
-	e.tell.AddAfter(name, settleTime)
+	if a.untold.IsZero() {
+		a.untold = time.Now()
+	}
+	late := time.Since(a.untold)
+	if late >= mostLate {
+		return false
+	}
+	e.tell.AddAfter(name, max(settleTime, min(late, time.Second))) // the longer it waits, the less often it is looked at
 	return true
 }
-
-// maxPutOff times settleTime is how long a status may be put off.
-const maxPutOff = 60
 
 // isStranger tells an App object that nobody put into the root path. Before the
 // root was read, and while it applies its Apps, nobody is one.
