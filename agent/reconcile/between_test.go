@@ -74,3 +74,32 @@ func TestWhatIsDeletedInTheMiddleOfAChangeComesBackAsTheChangeHasIt(t *testing.T
 		}
 	}
 }
+
+// The agent had sent part of a change when it ended, and now the change is refused
+// because another app has one of its objects.
+func TestWhatWasSentOfAChangeThatIsRefusedNowIsNotTakenBack(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a"), "db": configMaps("1", "c")}, nil)
+	s.synced("web")
+	s.synced("db")
+	s.synced("root")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.repo.files["web"] = configMaps("2", "a", "c")
+	s.cluster.sentAlready(configMap("a"), `"1"`, `"2"`)
+	before := len(s.cluster.history)
+	s.start()
+	s.because("web", "ApplyFailed")
+	s.cluster.touch(configMap("a"))
+	s.push(map[string]string{"web": configMaps("2", "a")})
+	s.until("web", "mended", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && a.Objects == 1 && strings.Contains(s.cluster.content(configMap("a")), `"2"`)
+	})
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	for _, one := range s.cluster.history[before:] {
+		if strings.Contains(one, `"value":"1"`) && strings.Contains(one, `"name":"a"`) {
+			t.Errorf("it was put back to %s", one)
+		}
+	}
+}

@@ -85,6 +85,7 @@ func (e *Engine) claimOrWait(v view, rendered []unit.Object) (objects []unit.Obj
 	if err == nil {
 		return objects, standsFree, nil
 	}
+	e.sending(v.name, objects) // some may have been sent, before a crash
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, is := e.blocked[v.name]; !is {
