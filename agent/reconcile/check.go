@@ -59,10 +59,7 @@ func withoutRelabelled(objects []unit.Object, kept state.App) ([]unit.Object, er
 	for _, o := range applied {
 		was[versionless(o.Ref)] = o
 	}
-	there := make(map[fleet.ObjectRef]string, len(kept.Items))
-	for _, it := range kept.Items {
-		there[versionless(it.Ref)] = it.Hash
-	}
+	there := sentHashes(kept.Items)
 	return slices.DeleteFunc(slices.Clone(objects), func(o unit.Object) bool {
 		before, ok := was[versionless(o.Ref)]
 		return ok && there[versionless(o.Ref)] == inventory.HashOf(before) && plan.OnlyRelabelled(before, o)

@@ -85,7 +85,10 @@ func (e *Engine) claimOrWait(v view, rendered []unit.Object) (objects []unit.Obj
 	if err == nil {
 		return objects, standsFree, nil
 	}
-	e.sending(v.name, objects) // some may have been sent, before a crash
+	noted := sentHashes(v.kept.Items)
+	e.sending(v.name, slices.DeleteFunc(slices.Clone(objects), func(o unit.Object) bool { // before a crash it may have been
+		return noted[versionless(o.Ref)] == inventory.HashOf(o)
+	}))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, is := e.blocked[v.name]; !is {

@@ -167,16 +167,22 @@ func sentBefore(kept state.App, c change, done []unit.Object) ([]unit.Object, er
 	for _, o := range slices.Concat(applied, done) {
 		was[versionless(o.Ref)] = inventory.HashOf(o)
 	}
-	there := map[fleet.ObjectRef]string{}
-	for _, it := range kept.Items {
-		if it.UID != "" {
-			there[versionless(it.Ref)] = it.Hash
-		}
-	}
+	there := sentHashes(kept.Items)
 	return slices.DeleteFunc(slices.Clone(c.objects), func(o unit.Object) bool {
 		ref, hash := versionless(o.Ref), inventory.HashOf(o)
 		return there[ref] != hash || was[ref] == hash
 	}), nil
+}
+
+// sentHashes are the hashes of what is noted to be on the cluster.
+func sentHashes(items []inventory.Item) map[fleet.ObjectRef]string {
+	out := make(map[fleet.ObjectRef]string, len(items))
+	for _, it := range items {
+		if it.UID != "" {
+			out[versionless(it.Ref)] = it.Hash
+		}
+	}
+	return out
 }
 
 // keepApplied replaces, among the objects that were last applied, those that
