@@ -43,7 +43,7 @@ const parallel = 16
 type Client struct {
 	identities *identities
 	actor      actor
-	api        dynamic.Interface
+	api        sender
 	failed     error // there is no api
 	discovery  discovery.DiscoveryInterface
 	kinds      *kinds
@@ -232,6 +232,10 @@ func (c *Client) resource(ref fleet.ObjectRef) (dynamic.ResourceInterface, error
 	if err != nil {
 		return nil, err
 	}
+	return c.at(m, ref)
+}
+
+func (c *Client) at(m *meta.RESTMapping, ref fleet.ObjectRef) (dynamic.ResourceInterface, error) {
 	if c.failed != nil {
 		return nil, c.failed
 	}
@@ -242,19 +246,23 @@ func (c *Client) resource(ref fleet.ObjectRef) (dynamic.ResourceInterface, error
 	return r.Namespace(ref.Namespace), nil
 }
 
-// served is resource, at whatever version the kind has now: the one that an
-// object was applied at may be gone since, and the object is there still.
+// served is resource, at whatever version the kind has now.
 func (c *Client) served(ref fleet.ObjectRef) (dynamic.ResourceInterface, error) {
-	r, err := c.resource(ref)
-	if !meta.IsNoMatchError(err) {
-		return r, err
-	}
-	m, err := c.kinds.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
+	m, err := c.servedMapping(ref)
 	if err != nil {
 		return nil, err
 	}
-	ref.Version = m.GroupVersionKind.Version
-	return c.resource(ref)
+	return c.at(m, ref)
+}
+
+// servedMapping is mapping, at whatever version the kind has now: the one that an
+// object was applied at may be gone since, and the object is there still.
+func (c *Client) servedMapping(ref fleet.ObjectRef) (*meta.RESTMapping, error) {
+	m, err := c.mapping(ref)
+	if !meta.IsNoMatchError(err) {
+		return m, err
+	}
+	return c.kinds.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
 }
 
 // stages cuts objects into what must be there before what. A binding is refused
@@ -277,8 +285,10 @@ func stages(objects []unit.Object) [][]unit.Object {
 }
 
 func isDefinition(r fleet.ObjectRef) bool {
-	return r.Group == "" && r.Kind == "Namespace" || isCRD(r)
+	return isNamespace(r) || isCRD(r)
 }
+
+func isNamespace(r fleet.ObjectRef) bool { return r.Group == "" && r.Kind == "Namespace" }
 
 func isCRD(r fleet.ObjectRef) bool {
 	return r.Group == "apiextensions.k8s.io" && r.Kind == "CustomResourceDefinition"

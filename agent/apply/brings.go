@@ -18,7 +18,7 @@ func broughtBy(objects []unit.Object) brings {
 	b := brings{namespaces: map[string]bool{}, roles: map[fleet.ObjectRef]bool{}}
 	for _, o := range objects {
 		switch {
-		case o.Ref.Group == "" && o.Ref.Kind == "Namespace":
+		case isNamespace(o.Ref):
 			b.namespaces[o.Ref.Name] = true
 		case isRole(o.Ref):
 			b.roles[versionless(o.Ref)] = true

@@ -36,10 +36,26 @@ const maxIdentities = 256
 type identities struct {
 	config *rest.Config
 	http   *http.Client
-	own    dynamic.Interface
+	own    sender
 
 	mu   sync.Mutex
-	made map[string]dynamic.Interface // by user name
+	made map[string]sender // by user name
+}
+
+// sender sends requests as somebody.
+type sender struct {
+	dynamic.Interface
+	plain rest.Interface // of the same: the other one gives no answer to a DELETE
+}
+
+func newSender(cfg *rest.Config, h *http.Client) (sender, error) {
+	cfg = dynamic.ConfigFor(cfg)
+	cfg.GroupVersion, cfg.APIPath = nil, "/of-each-request-its-own"
+	plain, err := rest.UnversionedRESTClientForConfigAndClient(cfg, h)
+	if err != nil {
+		return sender{}, err
+	}
+	return sender{dynamic.New(plain), plain}, nil
 }
 
 func newIdentities(cfg *rest.Config) (*identities, error) {
@@ -47,16 +63,16 @@ func newIdentities(cfg *rest.Config) (*identities, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := dynamic.NewForConfigAndClient(cfg, h)
+	own, err := newSender(cfg, h)
 	if err != nil {
 		return nil, err
 	}
-	return &identities{config: cfg, http: h, own: own, made: map[string]dynamic.Interface{}}, nil
+	return &identities{config: cfg, http: h, own: own, made: map[string]sender{}}, nil
 }
 
 // api sends as an actor. No groups are named: the API server adds those that
 // every ServiceAccount has, and naming them would want another permission.
-func (i *identities) api(a actor) (dynamic.Interface, error) {
+func (i *identities) api(a actor) (sender, error) {
 	if a.account == "" {
 		return i.own, nil
 	}
@@ -68,9 +84,9 @@ func (i *identities) api(a actor) (dynamic.Interface, error) {
 	}
 	h := *i.http
 	h.Transport = transport.NewImpersonatingRoundTripper(transport.ImpersonationConfig{UserName: user}, roundTripper(i.http))
-	api, err := dynamic.NewForConfigAndClient(i.config, &h)
+	api, err := newSender(i.config, &h)
 	if err != nil {
-		return nil, fmt.Errorf("requests as %s: %w", user, err)
+		return sender{}, fmt.Errorf("requests as %s: %w", user, err)
 	}
 	if len(i.made) >= maxIdentities {
 		clear(i.made)

@@ -1,8 +1,10 @@
 package apply_test
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/capstan-gitops/capstan/agent/apply"
 	"github.com/capstan-gitops/capstan/agent/inventory"
 )
 
@@ -36,4 +38,24 @@ func TestWhatHoldsANamespaceIsNamed(t *testing.T) {
 		"Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances)")
 	says("garbage", condition("NamespaceDeletionDiscoveryFailure", "True", ""), condition("Ready", "True", "of somebody else's"))
 	remove("Namespace shop (finalizers: [foregroundDeletion])")
+}
+
+func TestWhatHoldsAnObjectSaysWhatToDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		leaving apply.Leaving
+		says    string
+	}{
+		"nothing that is known": {apply.Leaving{}, ""},
+		"a finalizer":           {apply.Leaving{Finalizers: []string{"example.com/hold"}}, "see that it runs"},
+		"what it owns":          {apply.Leaving{Finalizers: []string{"foregroundDeletion"}}, "what it owns goes first"},
+		"what is in it":         {apply.Leaving{Remains: []string{"configmaps. has 1 resource instances"}}, "left in the namespace"},
+		"an API that is away":   {apply.Leaving{Remains: []string{"Discovery failed for some groups"}, Unfound: true}, "APIService"},
+		"objects of its kind": {apply.Leaving{
+			Ref: item("apiextensions.k8s.io", "CustomResourceDefinition", "", "widgets.example.com", "").Ref, Finalizers: []string{"customresourcecleanup.apiextensions.k8s.io"},
+		}, "kubectl get widgets.example.com --all-namespaces"},
+	} {
+		if got := c.leaving.Hint(); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
+			t.Errorf("%s: says %q", name, got)
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 
 	"k8s.io/client-go/rest"
@@ -56,7 +58,7 @@ func TestAnObjectWhoseVersionIsServedNoMoreIsPrunedAllTheSame(t *testing.T) {
 		return inventory.Item{UID: "u", Ref: fleet.ObjectRef{Group: "example.com", Version: "v1alpha1", Kind: kind, Namespace: "shop", Name: "one"}}
 	}
 	app := fleet.AppName{Namespace: "capstan-system", Name: "web"}
-	gone, err := client.Prune(t.Context(), app, []inventory.Item{item("Widget"), item("Gadget")})
+	gone, _, err := client.Prune(t.Context(), app, []inventory.Item{item("Widget"), item("Gadget")})
 	if err != nil || len(gone) != 2 {
 		t.Errorf("gone %v: %v", gone, err)
 	}
@@ -67,5 +69,35 @@ func TestAnObjectWhoseVersionIsServedNoMoreIsPrunedAllTheSame(t *testing.T) {
 		}
 	default:
 		t.Error("it was forgotten, and is there still")
+	}
+}
+
+// What goes at once costs one request, and what takes its time one more.
+func TestWhatIsPrunedAndNotGoneIsNamedWithWhatHoldsIt(t *testing.T) {
+	api, client := serveKept(t)
+	const quick, slow = "/api/v1/namespaces/shop/configmaps/quick", "/apis/apps/v1/namespaces/shop/deployments/slow"
+	api.put(quick, "q", web, inventory.FieldManager)
+	api.put(slow, "s", web, inventory.FieldManager)
+	api.held[slow] = true
+	items := []inventory.Item{item("", "ConfigMap", "shop", "quick", "q"), item("apps", "Deployment", "shop", "slow", "s"), item("", "ConfigMap", "shop", "gone", "g")}
+	gone, still, err := client.Prune(t.Context(), web, items)
+	if err != nil || len(gone) != 2 || len(still) != 1 || still[0].UID != "s" || still[0].String() != "Deployment.apps shop/slow (finalizers: [foregroundDeletion])" {
+		t.Fatalf("gone %v, still there %v, %v", gone, still, err)
+	}
+	slices.Sort(api.asked)
+	if want := []string{"DELETE /api/v1/namespaces/shop/configmaps/gone", "DELETE " + quick, "DELETE " + slow, "GET " + slow}; !slices.Equal(api.asked, want) {
+		t.Errorf("asked %q", api.asked)
+	}
+	for _, w := range api.wrote {
+		if !strings.Contains(w, `"propagationPolicy":"Background"`) {
+			t.Errorf("wrote %s", w)
+		}
+	}
+
+	api.wrote = nil
+	other := item("apps", "Deployment", "shop", "slow", "before")
+	gone, still, err = client.StillThere(t.Context(), []inventory.Item{items[1], items[2], other, item("example.com", "Widget", "shop", "web", "w")})
+	if err != nil || len(gone) != 3 || len(still) != 1 || still[0].UID != "s" || len(api.wrote) > 0 {
+		t.Errorf("gone %v, still there %v, %v; wrote %q", gone, still, err, api.wrote)
 	}
 }

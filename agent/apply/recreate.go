@@ -78,29 +78,8 @@ func (c *Client) refused(ctx context.Context, app fleet.AppName, o unit.Object, 
 // uid and with what it owns first. It does not wait: it returns what is still
 // there, and what holds it.
 func (c *Client) Clear(ctx context.Context, items []inventory.Item) ([]Leaving, error) {
-	var (
-		mu    sync.Mutex
-		still []Leaving
-		errs  []error
-		g     errgroup.Group
-	)
-	g.SetLimit(parallel)
-	for _, it := range items {
-		g.Go(func() error {
-			live, err := c.clear(ctx, it)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, c.explain(it.Ref, err))
-			} else if live != nil {
-				still = append(still, leaving(it.Ref, live))
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // the errors are in errs
-	slices.SortFunc(still, func(a, b Leaving) int { return a.Ref.Compare(b.Ref) })
-	return still, joinSorted(errs)
+	_, still, err := c.eachLeaving(items, func(it inventory.Item) (*unstructured.Unstructured, error) { return c.clear(ctx, it) })
+	return still, err
 }
 
 func (c *Client) clear(ctx context.Context, it inventory.Item) (*unstructured.Unstructured, error) {
@@ -116,11 +95,7 @@ func (c *Client) clear(ctx context.Context, it inventory.Item) (*unstructured.Un
 	if err != nil {
 		return nil, err
 	}
-	live, err := r.Get(ctx, it.Ref.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || err == nil && live.GetUID() != uid {
-		return nil, nil //nolint:nilnil // it is gone
-	}
-	return live, err
+	return there(ctx, r, it.Ref.Name, uid)
 }
 
 func versionless(r fleet.ObjectRef) fleet.ObjectRef {
@@ -136,7 +111,7 @@ func lost(r fleet.ObjectRef) string {
 		what = "its pods, which stop until it is there again, and its status"
 	case isCRD(r):
 		what = "every object of its kind"
-	case r.Group == "" && r.Kind == "Namespace":
+	case isNamespace(r):
 		what = "everything in it"
 	case r.Group == "" && r.Kind == "PersistentVolumeClaim":
 		what = "the data of its volume, unless the volume is retained"

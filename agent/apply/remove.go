@@ -25,19 +25,9 @@ import (
 // with what holds them. What others live in is not touched while any of those is.
 func (c *Client) Remove(ctx context.Context, app fleet.AppName, items []inventory.Item) (gone []inventory.Item, still []Leaving, err error) {
 	for _, stage := range pruneStages(items) {
-		var mu sync.Mutex
-		some, err := c.each(stage, func(it inventory.Item) (bool, error) {
-			live, err := c.remove(ctx, app, it)
-			if err == nil && live != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				still = append(still, leaving(it.Ref, live))
-			}
-			return live == nil, err
-		})
-		gone = append(gone, some...)
+		some, going, err := c.eachLeaving(stage, func(it inventory.Item) (*unstructured.Unstructured, error) { return c.remove(ctx, app, it) })
+		gone, still = append(gone, some...), append(still, going...)
 		if err != nil || len(still) > 0 {
-			slices.SortFunc(still, func(a, b Leaving) int { return a.Ref.Compare(b.Ref) })
 			return gone, still, err
 		}
 	}

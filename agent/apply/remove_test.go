@@ -24,6 +24,7 @@ type keptAPI struct {
 	objects map[string]map[string]any
 	held    map[string]bool
 	wrote   []string // method, path, and what of the body matters
+	asked   []string // method and path of every request
 	moves   int      // so many patches meet an object that moved
 }
 
@@ -68,6 +69,7 @@ func (k *keptAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, _ := io.ReadAll(r.Body) // empty then
+	k.asked = append(k.asked, r.Method+" "+r.URL.Path)
 	o, there := k.objects[r.URL.Path]
 	if r.Method != http.MethodGet {
 		k.wrote = append(k.wrote, r.Method+" "+r.URL.Path+" "+string(body))
@@ -82,6 +84,7 @@ func (k *keptAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 	case r.Method == http.MethodDelete:
 		o["metadata"].(map[string]any)["finalizers"] = []any{"foregroundDeletion"}
+		o["metadata"].(map[string]any)["deletionTimestamp"] = "2026-01-01T00:00:00Z"
 		_ = json.NewEncoder(w).Encode(o)
 	case r.Method == http.MethodPatch && k.moves > 0:
 		k.moves--

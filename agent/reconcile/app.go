@@ -74,7 +74,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 		return nil
 	}
 	e.resume(name)
-	if err := e.noteDeletion(ctx, &v); err != nil {
+	if err := errors.Join(e.noteDeletion(ctx, &v), e.lookAtLeft(ctx, &v)); err != nil {
 		return err
 	}
 	e.healAtOnce(v)

@@ -137,13 +137,13 @@ func (e *Engine) noteEnding(ctx context.Context, kept *state.App, items []invent
 
 // pruneBackwards deletes items wave by wave, those first that were applied last. A
 // wave begins when the one before is gone. Where tillGone is not set the last one
-// only has to be begun.
+// only has to be begun, and what of it takes its time is left behind.
 func (e *Engine) pruneBackwards(ctx context.Context, kept *state.App, items []inventory.Item, applied []unit.Object, tillGone bool) ([]apply.Leaving, error) {
 	waves := order.Backwards(items, func(it inventory.Item) fleet.ObjectRef { return it.Ref }, applied)
 	for i, wave := range waves {
 		if !tillGone && i == len(waves)-1 {
-			gone, err := e.acting(*kept).Prune(ctx, kept.Name, wave)
-			dropped(kept, gone)
+			gone, still, err := e.acting(*kept).Prune(ctx, kept.Name, wave)
+			e.leaveBehind(kept, gone, still)
 			return nil, err
 		}
 		ask, seen := e.stillSeen(kept.Name, wave)
@@ -193,11 +193,7 @@ func (e *Engine) awaitEnd(ctx context.Context, kept state.App, still []apply.Lea
 	if err := e.saveFewer(ctx, kept); err != nil {
 		return err
 	}
-	within := v1alpha1.AppSync{}.WaveWithin()
-	if s := keptSpec(kept); s != nil {
-		within = s.Sync.WaveWithin()
-	}
-	e.pauseFor(kept.Name, pause{reason: removing, message: "is taken off this cluster: " + areLeaving(still), within: within, look: removeLook}, nil)
+	e.pauseFor(kept.Name, pause{reason: removing, message: "is taken off this cluster: " + areLeaving(still), hint: hintOf(still), within: waveWithin(kept), look: removeLook}, nil)
 	return nil
 }
 
@@ -263,5 +259,5 @@ func (e *Engine) pruneLeft(ctx context.Context, kept *state.App, c change, left 
 	if err := e.saveFewer(ctx, *kept); err != nil {
 		return nil, err
 	}
-	return &pause{reason: pruning, message: areLeaving(still) + ", and what comes before them waits", within: c.waveWithin, look: removeLook}, nil
+	return &pause{reason: pruning, message: areLeaving(still) + ", and what comes before them waits", hint: hintOf(still), within: c.waveWithin, look: removeLook}, nil
 }

@@ -102,6 +102,7 @@ type app struct {
 	checks   *health.Checks                       // what its objects are judged by
 	rejudge  map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
 	going    map[fleet.ObjectRef]apply.Leaving    // what was deleted and is not gone
+	left     left
 	status   fleet.AppStatus
 	untold   time.Time // since when telling it is put off; zero: it is not
 	unsaved  time.Time // since when writing it down is put off; zero: it is not

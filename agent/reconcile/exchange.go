@@ -225,6 +225,9 @@ func (e *Engine) standingOf(name fleet.AppName) standing {
 func (e *Engine) keeps(name fleet.AppName, ref fleet.ObjectRef) bool {
 	a, has := e.apps[name], false
 	w, wanted := e.wanted(name)
+	if a != nil && isLeft(a.kept, ref) {
+		return false
+	}
 	if a == nil || !wanted || e.suspends(name) {
 		return true
 	}

@@ -85,10 +85,10 @@ func (a acting) Preview(ctx context.Context, app fleet.AppName, d inventory.Delt
 	return a.cluster.Preview(ctx, app, d, key)
 }
 
-func (a acting) Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+func (a acting) Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error) {
 	for _, it := range items {
 		if err := a.does("prune", it.Ref); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	return a.cluster.Prune(ctx, app, items)

@@ -40,6 +40,7 @@ type cluster struct {
 	since     map[string]time.Time
 	again     []string        // kinds and apps that were looked at again
 	held      map[string]bool // names of objects that finalizers hold
+	asked     int             // how often it was asked whether one is gone
 	failed    map[string]bool // names of objects that have failed
 	pods      string          // what the pods of those say
 	made      []string        // names of objects that were made, in order
@@ -222,22 +223,34 @@ func (c *cluster) Preview(_ context.Context, _ fleet.AppName, d inventory.Delta,
 	return out, nil
 }
 
-func (c *cluster) Prune(_ context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+func (c *cluster) Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error) {
+	return c.Remove(ctx, app, items)
+}
+
+// StillThere deletes what was deleted before and is not held any more.
+func (c *cluster) StillThere(_ context.Context, items []inventory.Item) (gone []inventory.Item, still []apply.Leaving, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var gone []inventory.Item
-	var err error
 	for _, it := range items {
-		if c.away[it.Ref.Name] {
+		c.asked++
+		now, ok := c.objects[key(it.Ref)]
+		switch {
+		case c.away[it.Ref.Name]:
 			err = errors.Join(err, &apply.ObjectError{Ref: it.Ref, Err: errors.New("the API server is busy")})
-			continue
+		case ok && now.uid == it.UID && c.held[it.Ref.Name]:
+			still = append(still, leaving(it.Ref, now.uid))
+		default:
+			if ok && now.uid == it.UID {
+				delete(c.objects, key(it.Ref))
+			}
+			gone = append(gone, it)
 		}
-		if now := c.objects[key(it.Ref)]; isItem(now, app, it) {
-			delete(c.objects, key(it.Ref))
-		}
-		gone = append(gone, it)
 	}
-	return gone, err
+	return gone, still, err
+}
+
+func leaving(ref fleet.ObjectRef, uid string) apply.Leaving {
+	return apply.Leaving{Ref: ref, UID: uid, Finalizers: []string{"example.com/hold"}}
 }
 
 // isItem tells that an object is what an inventory means: by its uid, or where
@@ -258,7 +271,7 @@ func (c *cluster) Remove(_ context.Context, app fleet.AppName, items []inventory
 		case ok && isItem(now, app, it) && c.held[it.Ref.Name]:
 			now.ending = true
 			c.objects[key(it.Ref)] = now
-			still = append(still, apply.Leaving{Ref: it.Ref, Finalizers: []string{"example.com/hold"}})
+			still = append(still, leaving(it.Ref, now.uid))
 			continue
 		case ok && isItem(now, app, it):
 			delete(c.objects, key(it.Ref))

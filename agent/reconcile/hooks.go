@@ -95,7 +95,7 @@ func abandoned(kept state.App) bool {
 // onCluster are the objects that an app has, or may have, on the cluster.
 func onCluster(k state.App) iter.Seq[fleet.ObjectRef] {
 	return func(yield func(fleet.ObjectRef) bool) {
-		for _, items := range [][]inventory.Item{k.Items, k.Made} {
+		for _, items := range [][]inventory.Item{k.Items, k.Made, k.Left} {
 			for _, it := range items {
 				if !yield(versionless(it.Ref)) {
 					return

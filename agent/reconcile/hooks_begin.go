@@ -166,7 +166,7 @@ func (e *Engine) tidy(ctx context.Context, kept *state.App, c change, p hooks.Ph
 	if len(leaving) == 0 {
 		return nil
 	}
-	gone, err := e.acting(*kept).Prune(ctx, kept.Name, leaving)
-	kept.Made = itemsWithout(kept.Made, gone)
+	gone, still, err := e.acting(*kept).Prune(ctx, kept.Name, leaving)
+	e.leaveBehind(kept, gone, still)
 	return errors.Join(err, e.save(ctx, *kept))
 }

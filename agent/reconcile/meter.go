@@ -136,14 +136,14 @@ func (c meteredCluster) Preview(ctx context.Context, app fleet.AppName, d invent
 	return changes, err
 }
 
-func (c meteredCluster) Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
+func (c meteredCluster) Prune(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error) {
 	if len(items) == 0 {
 		return c.Cluster.Prune(ctx, app, items)
 	}
 	ctx, done := beginStep(ctx, c.meter, Step{App: app, Phase: PhasePrune, Objects: len(items)})
-	gone, err := c.Cluster.Prune(ctx, app, items)
+	gone, still, err := c.Cluster.Prune(ctx, app, items)
 	done(err)
-	return gone, err
+	return gone, still, err
 }
 
 func (c meteredCluster) Remove(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error) {

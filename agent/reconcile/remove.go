@@ -18,7 +18,7 @@ import (
 func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	kept := v.kept
 	if len(kept.Items)+len(kept.Made) == 0 && !leavingByHooks(kept) {
-		return true, e.forget(ctx, kept.Name)
+		return e.removed(ctx, kept)
 	}
 	applied, err := kept.Applied()
 	if err != nil {
@@ -53,12 +53,27 @@ func (e *Engine) remove(ctx context.Context, v view) (bool, error) {
 	if err != nil || !done {
 		return false, err
 	}
+	return e.removed(ctx, kept)
+}
+
+// removed forgets an app that has nothing any more, when what left it before is gone
+// as well.
+func (e *Engine) removed(ctx context.Context, kept state.App) (bool, error) {
 	e.mu.Lock()
 	a := e.apps[kept.Name]
+	still := a.stillLeft(kept)
+	e.mu.Unlock()
+	if len(still) > 0 {
+		kept.Digest = fleet.NoDigest // should the app come back, all of it is new
+		return false, e.awaitEnd(ctx, kept, still)
+	}
+	e.mu.Lock()
 	e.disown(a)
 	a.kept = kept // should it not be forgotten at once, nothing is there to heal
 	e.mu.Unlock()
-	e.parts.Record.Event(kept.Name, false, "Removed", "the app is off this cluster")
+	if len(kept.History) > 0 {
+		e.parts.Record.Event(kept.Name, false, "Removed", "the app is off this cluster")
+	}
 	return true, e.forget(ctx, kept.Name)
 }
 

@@ -33,6 +33,9 @@ type rootContent struct {
 // keeps the App objects and whatever else the root brings as they should be.
 func (e *Engine) reconcileRoot(ctx context.Context) error {
 	v, _ := e.viewOf(e.root)
+	if err := e.lookAtLeft(ctx, &v); err != nil {
+		return err
+	}
 	readable, err := e.readRoot(ctx, v)
 	if err == nil {
 		err = e.carryRoot(ctx, v, readable)
@@ -360,8 +363,8 @@ func (e *Engine) carryApps(ctx context.Context, v *view, apps []unit.Object, rel
 	itself := e.parts.Cluster.As(e.root, "")
 	applied, err := itself.Apply(ctx, e.root, delta.Apply)
 	kept.Items = confirm(kept.Items, applied)
-	gone, perr := itself.Prune(ctx, e.root, done)
-	kept.Items = itemsWithout(kept.Items, gone)
+	gone, still, perr := itself.Prune(ctx, e.root, done)
+	e.leaveBehind(&kept, gone, still)
 	if err = errors.Join(err, perr); err == nil {
 		err = keepObjects(&kept, apps, isApp)
 	}

@@ -132,7 +132,7 @@ func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Durat
 			Summary: fleet.Summarize(p.Changes), Since: p.Created, Have: a.have, Need: a.need,
 		}
 	case a.pause != nil:
-		s.Sync, s.Reason, s.Message = fleet.OutOfSync, a.pause.reason, a.pause.message
+		s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, a.pause.reason, a.pause.message, a.pause.hint
 		if a.pause.tooLong() {
 			s.Reason, s.Message = a.pause.late(), fmt.Sprintf("for more than %s: %s", a.pause.within, a.pause.message)
 		}
@@ -178,6 +178,8 @@ func (e *Engine) assessApplied(name fleet.AppName, a *app, s *fleet.AppStatus, s
 		return look
 	case len(a.drift) > 0:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "Drifted", describeDrift(s.Drift)+e.healPolicy(name, a.kept).untilHealed(s.Drift)
+	case len(a.kept.Left) > 0:
+		look = e.tellLeft(a, s, sick, look)
 	case a.extra > 0:
 		s.Sync, s.Reason, s.Message = fleet.OutOfSync, "NotPruned", fmt.Sprintf("%d objects left the app and are kept, because sync.prune is false", a.extra)
 		return look

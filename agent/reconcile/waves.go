@@ -19,6 +19,7 @@ import (
 type pause struct {
 	reason  string // of the app's conditions
 	message string
+	hint    string
 	since   time.Time
 	within  time.Duration // after which it takes too long; 0: never
 	look    time.Duration // when to look again, whether a watch saw something or not; 0: no need

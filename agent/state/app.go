@@ -45,6 +45,12 @@ type App struct {
 	Made []inventory.Item `json:"made,omitempty"`
 	Run  *hooks.Run       `json:"run,omitempty"` // of the last change that had hooks; nil: none had
 
+	// Left are objects that were pruned by a change which is done, and take their time
+	// to go: by the uids they have, the oldest since LeftSince. They are the app's until
+	// they are gone, and are neither healed nor counted.
+	Left      []inventory.Item `json:"left,omitempty"`
+	LeftSince time.Time        `json:"leftSince,omitzero"`
+
 	Used []string `json:"used,omitempty"` // plans that were let through, oldest first
 
 	// Objects are what was last applied, compressed: drift is healed from them
