@@ -4,10 +4,12 @@
 package inventory
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -165,14 +167,46 @@ func (g Guard) Check(prune []Item, wanted, owned int) string {
 	return ""
 }
 
+// precious are the kinds of what takes others, or data, along when it goes: what
+// takes most first.
+var precious = []string{"/Namespace", "apiextensions.k8s.io/CustomResourceDefinition", "/PersistentVolumeClaim"}
+
+func preciousness(it Item) int { return slices.Index(precious, it.Ref.Group+"/"+it.Ref.Kind) }
+
+// fewNames of what is precious are in a message.
+const fewNames = 5
+
 // Precious says which of the objects take others, or data, with them when they
 // are gone; "" where none does. fate is what becomes of them, as "pruned".
 func Precious(items []Item, fate string) string {
+	var some []Item
 	for _, it := range items {
-		switch gk := it.Ref.Group + "/" + it.Ref.Kind; gk {
-		case "/Namespace", "/PersistentVolumeClaim", "apiextensions.k8s.io/CustomResourceDefinition":
-			return fmt.Sprintf("%s would be %s, and all it holds would go with it", it.Ref, fate)
+		if preciousness(it) >= 0 {
+			some = append(some, it)
 		}
 	}
-	return ""
+	slices.SortFunc(some, func(a, b Item) int {
+		return cmp.Or(cmp.Compare(preciousness(a), preciousness(b)), a.Ref.Compare(b.Ref))
+	})
+	switch len(some) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("%s would be %s, and all it holds would go with it", some[0].Ref, fate)
+	}
+	return fmt.Sprintf("%s would be %s, and all they hold would go with them", listed(some), fate)
+}
+
+// listed names several objects, or the first of them.
+func listed(items []Item) string {
+	n := min(fewNames, len(items)-1) // and one more, or the number of the others
+	names := make([]string, n)
+	for i := range names {
+		names[i] = items[i].Ref.String()
+	}
+	last := items[n].Ref.String()
+	if len(items) > n+1 {
+		last = fmt.Sprintf("%d more", len(items)-n)
+	}
+	return strings.Join(names, ", ") + " and " + last
 }

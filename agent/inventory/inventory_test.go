@@ -1,6 +1,7 @@
 package inventory_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,7 +105,9 @@ func TestGuardStopsWhatIsTooMuch(t *testing.T) {
 		{"more than half", many(5), 3, 8, "5 of 8"},
 		{"more than ten of many", many(11), 100, 111, "more than 10"},
 		{"an empty render", many(1), 0, 1, "empty"},
-		{"a namespace", namespace, 9, 10, "Namespace shop"},
+		{"a namespace", namespace, 9, 10, "Namespace shop would be pruned, and all it holds would go with it"},
+		{"several such", slices.Concat(claim, many(2), namespace, crd), 9, 12, "Namespace shop, CustomResourceDefinition.apiextensions.k8s.io x and PersistentVolumeClaim shop/db would be pruned, and all they hold would go with them"},
+		{"more than a message can hold", slices.Repeat(namespace, 8), 9, 17, "Namespace shop, Namespace shop, Namespace shop, Namespace shop, Namespace shop and 3 more would be pruned"},
 		{"a claim", claim, 9, 10, "PersistentVolumeClaim shop/db"},
 		{"a CRD", crd, 9, 10, "CustomResourceDefinition"},
 	} {
