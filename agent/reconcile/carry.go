@@ -127,7 +127,8 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 		return e.failedOr(name, err)
 	}
 	done, waits, err := e.inOrder(ctx, &kept, c, delta)
-	if err == nil && waits != nil && e.overdue(name, *waits) {
+	e.dated(&kept, c.digest, waits)
+	if err == nil && waits != nil && waits.tooLong(waits.asOf) {
 		_, err = e.failHooks(ctx, &kept, c)
 	}
 	if err == nil && waits != nil {
@@ -135,6 +136,7 @@ func (e *Engine) carryOut(ctx context.Context, kept state.App, c change, delta i
 	}
 	if err == nil {
 		waits, err = e.clearUp(ctx, &kept, c, delta)
+		e.dated(&kept, c.digest, waits)
 	}
 	if err == nil && waits != nil {
 		return e.stop(ctx, kept, c, done, *waits)
@@ -157,7 +159,7 @@ func (e *Engine) carriedOut(ctx context.Context, kept state.App, c change, delta
 	}
 	kept.Run = finished(kept, c)
 	kept.Digest, kept.Revision, kept.Path, kept.Spec, kept.Reads = c.digest, c.revision, c.path, c.spec, c.reads
-	kept.Pending, kept.Granted = nil, confirmed(kept.Granted)
+	kept.Pending, kept.Granted, kept.Waits = nil, confirmed(kept.Granted), nil
 	kept.Remember(fleet.HistoryEntry{Revision: c.revision, Digest: c.digest, Applied: e.parts.Now().UTC(), ApprovedBy: pass.by, Summary: summary})
 	kept.Images = images.Used(c.all())
 	if err := kept.SetObjects(append(c.all(), c.alongside...)); err != nil {
@@ -177,7 +179,7 @@ func (e *Engine) carriedOut(ctx context.Context, kept state.App, c change, delta
 func (e *Engine) sameContent(ctx context.Context, kept state.App, c change, extra int) error {
 	known := !c.sorted && !abandoned(kept) && kept.Revision == c.revision && kept.Path == c.path && string(kept.Spec) == string(c.spec) && kept.Pending == nil && kept.Granted == nil && !kept.Halfway && kept.Account == c.account
 	if !known {
-		kept.Halfway, kept.Account = false, c.account
+		kept.Halfway, kept.Waits, kept.Account = false, nil, c.account
 		if abandoned(kept) {
 			kept.Run = nil
 			if err := e.findMade(ctx, &kept); err != nil {

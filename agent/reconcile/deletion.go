@@ -89,6 +89,7 @@ func (f fate) stay() []inventory.Item { return slices.Concat(f.release, f.foreig
 // giveUpOwned notes which objects are on their way out, and gives up those that stay.
 func (e *Engine) giveUpOwned(ctx context.Context, kept *state.App, f fate) error {
 	dropped(kept, f.foreign)
+	e.dated(kept, fleet.NoDigest, &pause{reason: removing})
 	if err := e.noteEnding(ctx, kept, slices.Concat(f.prune, f.release)); err != nil {
 		return e.failedOr(kept.Name, err)
 	}
@@ -190,10 +191,12 @@ func (e *Engine) noteLeaving(name fleet.AppName, still []apply.Leaving) {
 
 // awaitEnd has an app wait until what is being deleted is gone.
 func (e *Engine) awaitEnd(ctx context.Context, kept state.App, still []apply.Leaving) error {
+	p := pause{reason: removing, message: "is taken off this cluster: " + areLeaving(still), hint: hintOf(still), within: waveWithin(kept), look: removeLook}
+	e.dated(&kept, fleet.NoDigest, &p)
 	if err := e.saveFewer(ctx, kept); err != nil {
 		return err
 	}
-	e.pauseFor(kept.Name, pause{reason: removing, message: "is taken off this cluster: " + areLeaving(still), hint: hintOf(still), within: waveWithin(kept), look: removeLook}, nil)
+	e.pauseFor(kept.Name, p, nil)
 	return nil
 }
 
@@ -247,6 +250,7 @@ func (e *Engine) pruneLeft(ctx context.Context, kept *state.App, c change, left 
 		return nil, err
 	}
 	if len(order.Backwards(left.Prune, func(it inventory.Item) fleet.ObjectRef { return it.Ref }, applied)) > 1 {
+		e.dated(kept, c.digest, &pause{reason: pruning})
 		if err := e.noteEnding(ctx, kept, left.Prune); err != nil {
 			return nil, err
 		}

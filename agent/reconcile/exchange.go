@@ -252,6 +252,7 @@ func (e *Engine) handOver(ctx context.Context, kept state.App, c change, d inven
 	if left := e.awaited(name, d); len(left.Prune)+len(left.Keep) > 0 {
 		kept.Deletion, kept.Halfway = c.deletion, true // the account is new until all was checked for it
 		waits, err := e.pruneLeft(ctx, &kept, c, left)
+		e.dated(&kept, c.digest, waits)
 		if err = errors.Join(err, e.save(ctx, kept)); err != nil {
 			return e.failedOr(name, err)
 		}

@@ -50,7 +50,7 @@ func (e *Engine) begin(kept *state.App, c change, sends bool) bool {
 	e.tellCutShort(*kept, c)
 	run, _ := hooks.Begin(kept.Run, hooks.Change{
 		To: c.digest, Applied: kept.Digest, Hooks: len(c.hooks) > 0, Sends: sends, Retry: c.retry,
-		ID: rand.Text(), Labels: c.labels, Now: time.Now(), Within: c.waveWithin,
+		ID: rand.Text(), Labels: c.labels, Now: e.parts.Now(), Within: c.waveWithin,
 	})
 	moved := run != kept.Run
 	kept.Run = run
@@ -124,7 +124,7 @@ func (e *Engine) inOrder(ctx context.Context, kept *state.App, c change, delta i
 	}
 	if last := hooks.Waves(c.hooks, hooks.PostSync, r.Install); len(last) > 0 && len(r.Unbegun(hooks.PostSync, last[0].Hooks)) > 0 {
 		if why := e.unwell(*kept, c.objects); why != "" {
-			return done, &pause{reason: waitsForWave, message: "PostSync hooks come when all is well, and " + why, within: c.waveWithin}, nil
+			return done, &pause{reason: waitsForWave, of: string(hooks.PostSync), message: "PostSync hooks come when all is well, and " + why, within: c.waveWithin}, nil
 		}
 	}
 	waits, err = e.runHooks(ctx, kept, c, hooks.PostSync)

@@ -27,7 +27,7 @@ func (e *Engine) beginHooks(ctx context.Context, kept *state.App, c change, p ho
 	if len(todo) == 0 {
 		return nil, nil, nil
 	}
-	if expect(kept, p, todo) {
+	if expect(kept, p, todo, e.parts.Now().UTC()) {
 		if err := e.save(ctx, *kept); err != nil {
 			return nil, nil, err
 		}
@@ -61,11 +61,11 @@ func (e *Engine) beginHooks(ctx context.Context, kept *state.App, c change, p ho
 
 // expect notes that the hooks are begun and that their objects may be there, and
 // tells whether that is new.
-func expect(kept *state.App, p hooks.Phase, todo []hooks.Hook) bool {
+func expect(kept *state.App, p hooks.Phase, todo []hooks.Hook, now time.Time) bool {
 	moved := false
 	for _, h := range todo {
 		if _, begun := kept.Run.Of(h.Object.Ref, p); !begun {
-			kept.Run = kept.Run.Noting(hooks.Ran{Ref: h.Object.Ref, Phase: p, Began: time.Now().UTC()})
+			kept.Run = kept.Run.Noting(hooks.Ran{Ref: h.Object.Ref, Phase: p, Began: now})
 			moved = true
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/state"
@@ -64,7 +63,7 @@ func (e *Engine) failHooks(ctx context.Context, kept *state.App, c change) (*pau
 	if _, failed := errors.AsType[*hookError](err); failed {
 		return nil, nil //nolint:nilnil // it is told with what it was to clean up after
 	}
-	if waits != nil && waits.tooLong() {
+	if waits != nil && waits.tooLong(e.parts.Now()) {
 		return nil, err
 	}
 	return waits, err
@@ -101,25 +100,6 @@ func hookTroubles(kept state.App) string {
 		}
 	}
 	return b.String()
-}
-
-// overdue tells a pause that takes too long, as it will be kept.
-func (e *Engine) overdue(name fleet.AppName, p pause) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p.since = e.apps[name].since(p)
-	return p.tooLong()
-}
-
-// since is when what a pause waits for began. Called with Engine.mu held.
-func (a *app) since(p pause) time.Time {
-	switch was := a.pause; {
-	case !p.since.IsZero():
-		return p.since
-	case was != nil && was.reason == p.reason:
-		return was.since
-	}
-	return time.Now()
 }
 
 // whyFailed adds to a hook's own words those of its pods.

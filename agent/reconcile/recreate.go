@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func (e *Engine) guarded(d inventory.Delta, wanted, owned int) string {
 // Before anything is deleted it is written down that the objects may not be
 // there: nobody heals them then to what they were, and after a crash the change
 // goes on from there.
-func (e *Engine) clearAway(ctx context.Context, kept *state.App, send []unit.Object, d inventory.Delta) (now []unit.Object, waits string, err error) {
+func (e *Engine) clearAway(ctx context.Context, kept *state.App, c change, wave int, send []unit.Object, d inventory.Delta) (now []unit.Object, waits *pause, err error) {
 	var items []inventory.Item
 	for _, it := range d.Recreate {
 		if slices.ContainsFunc(send, func(o unit.Object) bool { return o.Ref.Same(it.Ref) }) {
@@ -67,23 +68,29 @@ func (e *Engine) clearAway(ctx context.Context, kept *state.App, send []unit.Obj
 		}
 	}
 	if len(items) == 0 {
-		return send, "", nil
+		return send, nil, nil
 	}
+	waits = &pause{reason: recreating, of: strconv.Itoa(wave), within: c.waveWithin, look: recreateLook}
+	e.dated(kept, c.digest, waits)
 	if unsure(kept, items) {
 		if err := e.save(ctx, *kept); err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
 	}
 	still, err := e.acting(*kept).Clear(ctx, items)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	for _, o := range send {
 		if !slices.ContainsFunc(still, func(l apply.Leaving) bool { return l.Ref.Same(o.Ref) }) {
 			now = append(now, o)
 		}
 	}
-	return now, waitsForEnd(still), nil
+	if waits.message = waitsForEnd(still); waits.message == "" {
+		return now, nil, nil
+	}
+	waits.hint = hintOf(still)
+	return now, waits, nil
 }
 
 func waitsForEnd(still []apply.Leaving) string {

@@ -133,7 +133,7 @@ func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Durat
 		}
 	case a.pause != nil:
 		s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, a.pause.reason, a.pause.message, a.pause.hint
-		if a.pause.tooLong() {
+		if a.pause.tooLong(e.parts.Now()) {
 			s.Reason, s.Message = a.pause.late(), fmt.Sprintf("for more than %s: %s", a.pause.within, a.pause.message)
 		}
 	case name == e.root && e.content != nil && e.content.misnamed != nil:

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
+	"strconv"
 
 	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -14,44 +14,11 @@ import (
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
-// pause is a change that stands between two waves, or before its first, until
-// others are well. Nobody waits in it: what a watch sees has the app looked at.
-type pause struct {
-	reason  string // of the app's conditions
-	message string
-	hint    string
-	since   time.Time
-	within  time.Duration // after which it takes too long; 0: never
-	look    time.Duration // when to look again, whether a watch saw something or not; 0: no need
-}
-
 const (
 	waitsForWave       = "WaitsForWave"
 	waveTimedOut       = "WaveTimedOut"
 	waitsForDependency = "WaitsForDependency"
 )
-
-// tooLong tells a pause that wants a person's look.
-func (p pause) tooLong() bool { return p.within > 0 && time.Since(p.since) >= p.within }
-
-// late is the reason of one that takes too long.
-func (p pause) late() string {
-	switch p.reason {
-	case recreating:
-		return recreateTimedOut
-	case waitsForHook:
-		return hookTimedOut
-	case hookFailed:
-		return hookFailed
-	case removing:
-		return removeTimedOut
-	case pruning:
-		return pruneTimedOut
-	case waitsForApp:
-		return waitsForApp
-	}
-	return waveTimedOut
-}
 
 // inWaves applies what differs, wave by wave, and runs the Sync hooks with them.
 // It stops before a wave while an object or a hook of an earlier one is not well,
@@ -67,7 +34,7 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 	}
 	steps := hooks.Merge(waves, syncHooks(kept, c))
 	for i, wave := range steps {
-		send, ends, err := e.clearAway(ctx, kept, differing(wave.Objects, differs), delta)
+		send, ends, err := e.clearAway(ctx, kept, c, wave.Number, differing(wave.Objects, differs), delta)
 		if err != nil {
 			return done, nil, err
 		}
@@ -88,8 +55,8 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 				return done, nil, err
 			}
 		}
-		if ends != "" {
-			return done, &pause{reason: recreating, message: ends, within: c.waveWithin, look: recreateLook}, nil
+		if ends != nil {
+			return done, ends, nil
 		}
 		if waits, err := e.runWave(ctx, kept, c, hooks.Sync, wave.Hooks); waits != nil || err != nil {
 			return done, waits, err
@@ -99,7 +66,7 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 		}
 		if why := e.unwell(*kept, wave.Objects); why != "" {
 			message := fmt.Sprintf("wave %d comes after wave %d, in which %s", steps[i+1].Number, wave.Number, why)
-			return done, &pause{reason: waitsForWave, message: message, within: c.waveWithin}, nil
+			return done, &pause{reason: waitsForWave, of: strconv.Itoa(wave.Number), message: message, within: c.waveWithin}, nil
 		}
 	}
 	return done, nil, nil
@@ -202,24 +169,6 @@ func keepApplied(k *state.App, done []unit.Object) error {
 	}
 	rest := slices.DeleteFunc(before, func(o unit.Object) bool { return now[versionless(o.Ref)] })
 	return k.SetObjects(append(rest, done...))
-}
-
-// pauseFor notes that an app waits for others. It goes on from there by itself.
-func (e *Engine) pauseFor(name fleet.AppName, p pause, last *outcome) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	a := e.apps[name]
-	p.since = a.since(p)
-	a.problem, a.waiting, a.pause = nil, "", &p
-	if last != nil {
-		a.last = last
-	}
-	if p.look > 0 {
-		e.work.AddAfter(name, p.look)
-	}
-	if left := p.within - time.Since(p.since); p.within > 0 && left > 0 {
-		e.work.AddAfter(name, left) // to say that it takes too long
-	}
 }
 
 // dependencies says which app a change of this one has to wait for, and why; ""

@@ -40,6 +40,9 @@ type App struct {
 	// Digest says.
 	Halfway bool `json:"halfway,omitempty"`
 
+	// Waits is what that change waits for, as far as it was written down; nil: nothing.
+	Waits *Wait `json:"waits,omitempty"`
+
 	// Made are the objects of hooks that are, or may be, on the cluster. They are
 	// not healed.
 	Made []inventory.Item `json:"made,omitempty"`
@@ -56,6 +59,12 @@ type App struct {
 	// Objects are what was last applied, compressed: drift is healed from them
 	// while Git is away. Use SetObjects and Applied.
 	Objects []byte `json:"objects,omitempty"`
+}
+
+// Wait is what a change waits for, and since when.
+type Wait struct {
+	For   string    `json:"for"`
+	Since time.Time `json:"since"`
 }
 
 // Grant is a plan that passed its gates and may not be done yet. It is written
