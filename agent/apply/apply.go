@@ -165,6 +165,9 @@ func (c *Client) patch(ctx context.Context, app fleet.AppName, o unit.Object, dr
 	if err != nil {
 		return nil, err
 	}
+	if dryRun {
+		o.UID = ""
+	}
 	body, err := marked(app, o)
 	if err != nil {
 		return nil, err
@@ -177,6 +180,9 @@ func (c *Client) patch(ctx context.Context, app fleet.AppName, o unit.Object, dr
 	live, err := r.Patch(ctx, o.Ref.Name, types.ApplyPatchType, body, opts)
 	if isNotServed(err) {
 		c.kinds.forget() // it may come back as something else
+	}
+	if isReplaced(o, err) {
+		return nil, ErrReplaced
 	}
 	return live, err
 }
@@ -209,6 +215,9 @@ func sendable(app fleet.AppName, o unit.Object) (*unstructured.Unstructured, err
 	}
 	if labels == nil {
 		labels = make(map[string]any, 2)
+	}
+	if o.UID != "" {
+		u.SetUID(types.UID(o.UID))
 	}
 	labels[inventory.AppLabel], labels[inventory.NamespaceLabel] = app.Name, app.Namespace
 	if err := unstructured.SetNestedMap(u.Object, labels, "metadata", "labels"); err != nil {

@@ -111,6 +111,22 @@ func Yielding(objects []unit.Object, owned []Item) []unit.Object {
 	return out
 }
 
+// ByUID gives the objects with the uids that they are known by: those of which it is
+// not known that they may have been made anew.
+func ByUID(objects []unit.Object, owned []Item) []unit.Object {
+	uids := make(map[fleet.ObjectRef]string, len(owned))
+	for _, it := range owned {
+		if !it.Remade && !it.Foreign {
+			uids[versionless(it.Ref)] = it.UID
+		}
+	}
+	out := slices.Clone(objects)
+	for i := range out {
+		out[i].UID = uids[versionless(out[i].Ref)]
+	}
+	return out
+}
+
 // Extend adds the objects to the inventory, before they are applied.
 func Extend(owned []Item, objects []unit.Object) []Item {
 	known := make(map[fleet.ObjectRef]bool, len(owned))

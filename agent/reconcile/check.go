@@ -91,10 +91,6 @@ func (e *Engine) alone(ctx context.Context, kept *state.App, c change, send []un
 	if c.first == nil || !slices.ContainsFunc(send, func(o unit.Object) bool { return o.Ref.Same(c.first.Ref) }) {
 		return nil, send, nil
 	}
-	applied, err := e.acting(*kept).Apply(ctx, kept.Name, []unit.Object{*c.first})
-	kept.Items = confirm(kept.Items, applied)
-	for _, a := range applied {
-		done = append(done, a.Object)
-	}
+	done, err = e.send(ctx, e.acting(*kept), kept, []unit.Object{*c.first})
 	return done, slices.DeleteFunc(slices.Clone(send), func(o unit.Object) bool { return o.Ref.Same(c.first.Ref) }), err
 }

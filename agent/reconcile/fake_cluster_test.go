@@ -135,6 +135,9 @@ func (c *cluster) Apply(_ context.Context, app fleet.AppName, objects []unit.Obj
 		if c.frozen(o) {
 			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("data.frozen: field is immutable")}
 		}
+		if now, ok := c.objects[key(o.Ref)]; o.UID != "" && (!ok || now.uid != o.UID) {
+			rerr = &apply.ObjectError{Ref: o.Ref, Err: apply.ErrReplaced}
+		}
 		if c.away[o.Ref.Name] {
 			rerr = &apply.ObjectError{Ref: o.Ref, Err: errors.New("the API server is busy")}
 		}

@@ -134,10 +134,7 @@ func (e *Engine) holdAgain(ctx context.Context, name fleet.AppName, it inventory
 		e.noDrift(name, it.Ref)
 		return nil // whose it is, is settled when the app goes on
 	}
-	if err := e.noteRemade(ctx, name, it, live); err != nil {
-		return err
-	}
-	done, err := e.actingOn(name, it.Ref).Heal(ctx, name, object, nil)
+	done, err := e.healAs(ctx, name, it, object, live, false)
 	if err != nil {
 		return err
 	}
@@ -180,10 +177,7 @@ func (e *Engine) undo(ctx context.Context, name fleet.AppName, it inventory.Item
 		e.work.AddAfter(name, pause)
 		return nil
 	}
-	if err := e.noteRemade(ctx, name, it, u.live); err != nil {
-		return err
-	}
-	done, err := e.actingOn(name, it.Ref).Heal(ctx, name, u.object, u.live)
+	done, err := e.healAs(ctx, name, it, u.object, u.live, true)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/capstan-gitops/capstan/agent/reconcile"
@@ -55,6 +56,30 @@ func TestWhatWasMadeAnewBeforeACrashIsNotForgotten(t *testing.T) {
 				s.push(map[string]string{"web": docs(hookOf("job", "1", postSync), configMaps("2", "a"), configMaps("1", "b"))})
 			},
 			configMaps("1", "b"), plain,
+		},
+		"an object that was deleted in the moment in which it changed": {
+			configMaps("1", "a", "b"),
+			func(s *spoke) {
+				s.cluster.removeWhenSent(plain)
+				s.push(map[string]string{"web": configMaps("2", "a", "b")})
+			},
+			configMaps("2", "b"), plain,
+		},
+		"an object that was deleted in the moment in which it was put back": {
+			configMaps("1", "a", "b"),
+			func(s *spoke) {
+				s.cluster.removeWhenSent(plain)
+				s.cluster.edit(plain, strings.Replace(s.cluster.content(plain), `"1"`, `"7"`, 1))
+			},
+			configMaps("1", "b"), plain,
+		},
+		"an object that somebody made in its place in the moment in which it changed": {
+			configMaps("1", "a", "b"),
+			func(s *spoke) {
+				s.cluster.whenSent(func() { s.cluster.replaced(plain, "somebody's") })
+				s.push(map[string]string{"web": configMaps("2", "a", "b")})
+			},
+			configMaps("2", "b"), plain,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,10 +196,25 @@ func (m *memory) uid(name string, ref fleet.ObjectRef) string {
 
 // replace has somebody put another object in the place of one.
 func (c *cluster) replace(ref fleet.ObjectRef, uid string) {
-	c.mu.Lock()
-	c.objects[key(ref)] = live{uid: uid, content: strings.Replace(c.objects[key(ref)].content, `"1"`, `"9"`, 1)}
-	c.mu.Unlock()
+	c.replaced(ref, uid)
 	c.touch(ref)
+}
+
+// replaced is replace before anybody sees it.
+func (c *cluster) replaced(ref fleet.ObjectRef, uid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.objects[key(ref)] = live{uid: uid, content: strings.Replace(c.objects[key(ref)].content, `"1"`, `"9"`, 1)}
+}
+
+// removeWhenSent deletes an object when it was looked at for the last time.
+func (c *cluster) removeWhenSent(ref fleet.ObjectRef) { c.whenSent(func() { c.remove(ref) }) }
+
+// whenSent does something once, just before objects are sent.
+func (c *cluster) whenSent(does func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onTry = sync.OnceFunc(does)
 }
 
 // remove deletes an object before anybody sees it.

@@ -361,8 +361,10 @@ func (e *Engine) carryApps(ctx context.Context, v *view, apps []unit.Object, rel
 		return err
 	}
 	itself := e.parts.Cluster.As(e.root, "")
-	applied, err := itself.Apply(ctx, e.root, delta.Apply)
-	kept.Items = confirm(kept.Items, applied)
+	_, err := e.send(ctx, itself, &kept, delta.Apply)
+	if errors.Is(err, errOtherAgent) {
+		return err
+	}
 	gone, still, perr := itself.Prune(ctx, e.root, done)
 	e.leaveBehind(&kept, gone, still)
 	if err = errors.Join(err, perr); err == nil {

@@ -43,11 +43,8 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 			return done, nil, err
 		}
 		if len(send) > 0 {
-			applied, err := e.acting(*kept).Apply(ctx, kept.Name, send)
-			kept.Items = confirm(kept.Items, applied)
-			for _, a := range applied {
-				done = append(done, a.Object)
-			}
+			sent, err := e.send(ctx, e.acting(*kept), kept, send)
+			done = append(done, sent...)
 			if err == nil {
 				err = e.watchKinds(ctx, wave.Objects) // those whose CRD came with them
 			}

@@ -148,6 +148,8 @@ type Object struct {
 	JSON json.RawMessage // canonical (fleet.Canonical)
 	// Yield are JSON pointers to what of it is left to others, and not sent.
 	Yield []string `json:"-"`
+	// UID is that of the object which is to be changed; "": whatever has the name.
+	UID string `json:"-"`
 	// Asks is what it, or its app, asks for.
 	Asks Asks `json:"-"`
 	// Masked is where values stand that came out of encrypted files: JSON pointers,
