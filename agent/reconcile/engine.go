@@ -48,6 +48,7 @@ type Engine struct {
 	owner   map[fleet.ObjectRef]fleet.AppName // versionless reference -> who owns it
 	blocked map[fleet.AppName]blocked         // who was refused what others have
 	late    []fleet.AppName                   // that wait to write something down
+	unshown unshown
 }
 
 // world is what all apps share.
@@ -154,10 +155,11 @@ type outcome struct {
 
 // New makes an Engine. Call Run to start it.
 func New(cfg Config, parts Parts, log *slog.Logger) *Engine {
+	root := fleet.AppName{Namespace: cfg.Namespace, Name: RootName}
 	return &Engine{
 		cfg: cfg, parts: metered(parts), log: log,
-		root:   fleet.AppName{Namespace: cfg.Namespace, Name: RootName},
-		work:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
+		root:   root,
+		work:   newWork(root),
 		tell:   workqueue.NewTypedDelayingQueue[fleet.AppName](),
 		fatal:  make(chan error, 1),
 		checks: &health.Compiler{},

@@ -47,8 +47,8 @@ func (e *Engine) saveDone(ctx context.Context, k state.App, delta inventory.Delt
 	return e.saveLater(ctx, k)
 }
 
-// busy tells that apps wait for a worker.
-func (e *Engine) busy() bool { return e.work.Len() > e.cfg.Workers }
+// busy tells that more than a few apps wait for a worker.
+func (e *Engine) busy() bool { return e.work.Len() > e.cfg.Workers/4 }
 
 // catchUp writes down what was put off. Only the app's own worker may: another's
 // write would look like another agent's.

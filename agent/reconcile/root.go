@@ -45,7 +45,7 @@ func (e *Engine) reconcileRoot(ctx context.Context) error {
 	}
 	e.acceptMove(e.root, v.from)
 	e.sourceTrouble(e.root, v.from)
-	if err = errors.Join(err, e.heal(ctx, e.root)); err != nil {
+	if err = errors.Join(err, e.heal(ctx, e.root), e.catchUp(ctx, e.root)); err != nil {
 		return err
 	}
 	e.succeeded(v)
@@ -331,50 +331,6 @@ func (e *Engine) carryOthers(ctx context.Context, v view, c *rootContent, apps [
 		spec: spec, effective: spec, path: c.path, reads: c.reads, objects: objects, hooks: hooked, revision: c.revision, repoURL: c.repoURL,
 		account: account, prune: true, demands: demands, others: appItems, alongside: apps,
 	})
-}
-
-// carryApps applies the App objects that changed, and deletes those whose app
-// has been taken off the cluster.
-func (e *Engine) carryApps(ctx context.Context, v *view, apps []unit.Object, released bool) error {
-	owned := itemsOf(v.kept.Items, isApp)
-	delta := inventory.Compare(apps, owned)
-	var done []inventory.Item
-	e.mu.Lock()
-	for _, it := range delta.Prune {
-		name := fleet.AppName{Namespace: it.Ref.Namespace, Name: it.Ref.Name}
-		if a := e.apps[name]; a == nil && e.world.doubtful[name] == nil && released {
-			done = append(done, it)
-		}
-	}
-	e.mu.Unlock()
-	if len(delta.Apply)+len(done) == 0 {
-		return nil
-	}
-	kept := v.kept
-	if e.expectAnew(&kept, delta.Apply) || len(delta.New) > 0 {
-		kept.Items = inventory.Extend(kept.Items, delta.New)
-		if err := e.save(ctx, kept); err != nil {
-			return err
-		}
-	}
-	if err := e.watchKinds(ctx, apps); err != nil {
-		return err
-	}
-	itself := e.parts.Cluster.As(e.root, "")
-	_, err := e.send(ctx, itself, &kept, delta.Apply)
-	if errors.Is(err, errOtherAgent) {
-		return err
-	}
-	gone, still, perr := itself.Prune(ctx, e.root, done)
-	e.leaveBehind(&kept, gone, still)
-	if err = errors.Join(err, perr); err == nil {
-		err = keepObjects(&kept, apps, isApp)
-	}
-	if serr := e.save(ctx, kept); serr != nil {
-		return errors.Join(err, serr)
-	}
-	v.kept = kept
-	return err
 }
 
 func isApp(r fleet.ObjectRef) bool {

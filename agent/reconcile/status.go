@@ -163,6 +163,8 @@ func (e *Engine) begun(k state.App) string {
 	switch {
 	case k.Halfway:
 		return "a change was begun, and goes on"
+	case k.Name == e.root && e.unshown.n > 0:
+		return e.unshown.String()
 	case k.Digest == fleet.NoDigest && k.Name != e.root:
 		return "not applied yet"
 	}
@@ -242,7 +244,7 @@ func (e *Engine) teller(ctx context.Context) {
 		if end {
 			return
 		}
-		if e.busy() && e.putOff(name) {
+		if name != e.root && e.putOff(name) {
 			e.tell.Done(name)
 			continue
 		}
@@ -304,7 +306,7 @@ func (e *Engine) putOff(name fleet.AppName) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	if a == nil {
+	if a == nil || !e.busy() && e.unshown.n == 0 {
 		return false
 	}
 	if a.untold.IsZero() {
