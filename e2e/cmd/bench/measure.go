@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/capstan-gitops/capstan/e2e/build"
@@ -30,6 +31,7 @@ type bench struct {
 	apps  int
 	stage *stage.Stage
 	spoke *stage.Spoke
+	cfg   *rest.Config
 	api   dynamic.Interface
 	watch *watcher
 	out   entry
@@ -86,12 +88,12 @@ func (b *bench) start(ctx context.Context) error {
 		return err
 	}
 	b.spoke = b.stage.Spoke(spoke)
-	cfg, err := clientcmd.BuildConfigFromFlags("", b.spoke.Kubeconfig())
-	if err != nil {
+	var err error
+	if b.cfg, err = clientcmd.BuildConfigFromFlags("", b.spoke.Kubeconfig()); err != nil {
 		return err
 	}
-	cfg.QPS = -1
-	b.api, err = dynamic.NewForConfig(cfg)
+	b.cfg.QPS = -1
+	b.api, err = dynamic.NewForConfig(b.cfg)
 	return err
 }
 
@@ -114,7 +116,10 @@ func (b *bench) join(ctx context.Context) error {
 	if err := b.stage.Join(ctx, spoke); err != nil {
 		return err
 	}
-	b.watch = newWatcher(ctx, b.api)
+	var err error
+	if b.watch, err = newWatcher(ctx, b.cfg, b.api); err != nil {
+		return err
+	}
 	return b.watch.until(ctx, time.Minute, func(s *seen) bool { return s.rootReady })
 }
 
@@ -208,6 +213,7 @@ func (b *bench) requests(since time.Time) ([]cluster.Request, error) {
 }
 
 func (b *bench) commits(ctx context.Context) error {
+	b.watch.contents(ctx, b.api)
 	var took []time.Duration
 	for i := range b.o.rounds {
 		name, value := appName(i%b.apps), fmt.Sprintf("round-%d", i)

@@ -112,7 +112,11 @@ func (b *sourceBench) cluster(ctx context.Context, name string, apps int, into *
 	if err := b.stage.Join(ctx, name); err != nil {
 		return err
 	}
-	one := &bench{o: b.o, apps: apps, stage: b.stage, spoke: spoke, api: api, watch: newWatcher(ctx, api)}
+	watch, err := newWatcher(ctx, cfg, api)
+	if err != nil {
+		return err
+	}
+	one := &bench{o: b.o, apps: apps, stage: b.stage, spoke: spoke, api: api, watch: watch}
 	limit := time.Minute + time.Duration(apps)*400*time.Millisecond
 	if err := one.watch.until(ctx, limit, func(s *seen) bool { return s.applied() >= apps*kindsPerApp && s.ready >= apps }); err != nil {
 		return err
@@ -125,6 +129,7 @@ func (b *sourceBench) cluster(ctx context.Context, name string, apps int, into *
 	if err := b.idle(ctx, into); err != nil {
 		return err
 	}
+	watch.contents(ctx, api)
 	into.RSSMiB, into.PeakMiB = gauge.Memory(one.pid(), "VmRSS"), gauge.Memory(one.pid(), "VmHWM")
 	if err := b.oneFile(ctx, one, apps-1, into); err != nil {
 		return err

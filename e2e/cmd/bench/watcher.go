@@ -12,6 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -30,33 +33,52 @@ type seen struct {
 
 func (s *seen) applied() int { return len(s.objects) }
 
-// watcher sees when the agent has done what is measured, by watches of its own.
+// watcher sees when the agent has done what is measured, by watches of its own. While
+// many objects come it sees no more of them than their metadata, so that watching
+// costs what is measured as little as it can: nothing watches the floor.
 type watcher struct {
 	mu    sync.Mutex
 	seen  seen
 	moved chan struct{}
 }
 
-func newWatcher(ctx context.Context, api dynamic.Interface) *watcher {
+func newWatcher(ctx context.Context, cfg *rest.Config, api dynamic.Interface) (*watcher, error) {
 	w := &watcher{moved: make(chan struct{}, 1), seen: seen{
 		objects: map[string]bool{}, released: map[string]bool{}, values: map[string]string{}, replicas: map[string]int64{}, readyApps: map[string]bool{},
 	}}
-	f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(api, 0, namespace, nil)
+	meta, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	f := metadatainformer.NewFilteredSharedInformerFactory(meta, 0, namespace, nil)
 	for kind, r := range resources {
-		w.follow(f.ForResource(r).Informer(), func(u *unstructured.Unstructured) { w.object(kind, u) })
+		follow(w, f.ForResource(r).Informer(), func(m *metav1.PartialObjectMetadata) { w.object(kind, m) })
 	}
 	apps := dynamicinformer.NewFilteredDynamicSharedInformerFactory(api, 0, "capstan-system", nil)
-	w.follow(apps.ForResource(appsResource).Informer(), w.app)
+	follow(w, apps.ForResource(appsResource).Informer(), w.app)
 	f.Start(ctx.Done())
 	apps.Start(ctx.Done())
 	f.WaitForCacheSync(ctx.Done())
 	apps.WaitForCacheSync(ctx.Done())
-	return w
+	return w, nil
 }
 
-func (w *watcher) follow(i cache.SharedIndexInformer, take func(*unstructured.Unstructured)) {
+// contents has the watcher see what ConfigMaps and Deployments hold, from now on.
+func (w *watcher) contents(ctx context.Context, api dynamic.Interface) {
+	f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(api, 0, namespace, nil)
+	follow(w, f.ForResource(resources["configmap"]).Informer(), func(u *unstructured.Unstructured) {
+		w.seen.values[u.GetName()], _, _ = unstructured.NestedString(u.Object, "data", "value")
+	})
+	follow(w, f.ForResource(resources["deployment"]).Informer(), func(u *unstructured.Unstructured) {
+		w.seen.replicas[u.GetName()], _, _ = unstructured.NestedInt64(u.Object, "spec", "replicas")
+	})
+	f.Start(ctx.Done())
+	f.WaitForCacheSync(ctx.Done())
+}
+
+func follow[T any](w *watcher, i cache.SharedIndexInformer, take func(*T)) {
 	on := func(o any) {
-		if u, ok := o.(*unstructured.Unstructured); ok {
+		if u, ok := o.(*T); ok {
 			w.mu.Lock()
 			take(u)
 			w.mu.Unlock()
@@ -70,19 +92,13 @@ func (w *watcher) follow(i cache.SharedIndexInformer, take func(*unstructured.Un
 	_, _ = i.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: on, UpdateFunc: func(_, o any) { on(o) }})
 }
 
-func (w *watcher) object(kind string, u *unstructured.Unstructured) {
-	if u.GetLabels()["capstan.dev/app"] == "" || u.GetLabels()["capstan.dev/app"] == "root" {
+func (w *watcher) object(kind string, m *metav1.PartialObjectMetadata) {
+	if app := m.Labels["capstan.dev/app"]; app == "" || app == "root" {
 		return
 	}
-	w.seen.objects[kind+"/"+u.GetName()] = true
-	if u.GetLabels()["release"] == nextRelease {
-		w.seen.released[kind+"/"+u.GetName()] = true
-	}
-	switch kind {
-	case "configmap":
-		w.seen.values[u.GetName()], _, _ = unstructured.NestedString(u.Object, "data", "value")
-	case "deployment":
-		w.seen.replicas[u.GetName()], _, _ = unstructured.NestedInt64(u.Object, "spec", "replicas")
+	w.seen.objects[kind+"/"+m.Name] = true
+	if m.Labels["release"] == nextRelease {
+		w.seen.released[kind+"/"+m.Name] = true
 	}
 }
 
