@@ -104,6 +104,7 @@ type app struct {
 	rejudge  map[schema.GroupKind]fleet.ObjectRef // kinds that were judged by others
 	going    map[fleet.ObjectRef]apply.Leaving    // what was deleted and is not gone
 	left     left
+	fitFor   fleet.Digest // what of an exchange was checked last
 	status   fleet.AppStatus
 	untold   time.Time // since when telling it is put off; zero: it is not
 	unsaved  time.Time // since when writing it down is put off; zero: it is not

@@ -33,6 +33,7 @@ type blocked struct {
 	awaits map[fleet.ObjectRef]fleet.AppName // who has it
 	wants  map[fleet.ObjectRef]bool          // all that it was to have
 	free   bool                              // some of it is free since
+	fit    fitness
 }
 
 // standing is how an app stands that can't have all of its objects yet.
@@ -134,7 +135,7 @@ func (e *Engine) owes(name fleet.AppName) bool {
 	wants := e.blocked[name].wants
 	for _, b := range e.blocked {
 		for ref, by := range b.awaits {
-			if by == name && !wants[ref] && e.standingOf(name) == handsApps {
+			if by == name && !wants[ref] && e.standingOf(name) == handsApps && e.readyFor(name) {
 				return true
 			}
 		}
@@ -239,7 +240,7 @@ func (e *Engine) keeps(name fleet.AppName, ref fleet.ObjectRef) bool {
 	case has && !w.app.Spec.Sync.PruneEnabled(), a.compared != e.lookOf(w, name):
 		return true
 	case is:
-		return b.wants[ref]
+		return b.wants[ref] || b.fit == unfit
 	}
 	return has && a.asGit || slices.Contains(a.claimed, ref)
 }
@@ -249,6 +250,14 @@ func (e *Engine) keeps(name fleet.AppName, ref fleet.ObjectRef) bool {
 func (e *Engine) handOver(ctx context.Context, kept state.App, c change, d inventory.Delta) error {
 	name := kept.Name
 	last := &outcome{spec: string(c.spec), reads: c.reads, blocked: true}
+	ready, err := e.checkRest(ctx, kept, c, d)
+	if err != nil {
+		return e.failedOr(name, err)
+	}
+	if !ready {
+		e.waitForApps(name, c.waveWithin, last)
+		return nil
+	}
 	if left := e.awaited(name, d); len(left.Prune)+len(left.Keep) > 0 {
 		kept.Deletion, kept.Halfway = c.deletion, true // the account is new until all was checked for it
 		waits, err := e.pruneLeft(ctx, &kept, c, left)

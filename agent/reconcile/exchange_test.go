@@ -374,3 +374,62 @@ func TestWhatIsExchangedGoesInTheWavesBackwards(t *testing.T) {
 	}
 	s.haveAll("2", map[string][]string{"web": {"a", "last", "first"}, "db": {"b", "late", "early"}})
 }
+
+// What the API server refuses of a change is known before anything is given up for it.
+func TestNothingIsGivenUpForAChangeThatIsRefused(t *testing.T) {
+	refuse := "\n---\n" + configMaps("refuse", "bad")
+	const dislikes, keeps = "the API server does not like it", "has it already"
+	for name, c := range map[string]struct {
+		web, db string
+		says    map[string]string // of each app
+	}{
+		"one's":                  {configMaps("2", "a", "two") + refuse, configMaps("2", "b", "one"), map[string]string{"web": dislikes, "db": keeps}},
+		"what stays and changes": {configMaps("2", "a", "two"), docs(configMaps("refuse", "b"), configMaps("2", "one")), map[string]string{"web": keeps, "db": dislikes}},
+		"both":                   {configMaps("2", "a", "two") + refuse, configMaps("2", "b", "one") + refuse, map[string]string{"web": "", "db": ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 5 { // whoever comes first
+				s := exchanging(t, map[string][]string{"web": {"a", "one"}, "db": {"b", "two"}})
+				s.push(map[string]string{"web": c.web, "db": strings.ReplaceAll(c.db, "name: bad", "name: worse")})
+				for name, says := range c.says {
+					s.until(name, "refused", func(a fleet.AppStatus) bool { return a.Reason == "ApplyFailed" && strings.Contains(a.Message, says) })
+				}
+				s.untouched("a", "one", "b", "two")
+				after := map[string][]string{"web": {"a", "two"}, "db": {"b", "one"}}
+				s.push(contentsOf("3", after))
+				s.haveAll("3", after)
+				if err := s.stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// What can't be checked before others gave it up is left out of that: objects of theirs,
+// and what is in a Namespace of theirs.
+func TestWhatHangsOnOthersObjectsIsNotCheckedBeforeTheyAreGivenUp(t *testing.T) {
+	space := "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"
+	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "one"), "db": docs(space, configMaps("1", "two"))},
+		func(c *reconcile.Config) { c.Guard.MaxPercent = 100 })
+	s.synced("web")
+	s.synced("db")
+	s.cluster.mu.Lock()
+	s.cluster.checked = nil
+	s.cluster.mu.Unlock()
+	elsewhere := strings.ReplaceAll(configMaps("2", "far", "away"), "shop", "elsewhere")
+	s.push(map[string]string{"web": docs(space, configMaps("2", "three"), elsewhere), "db": docs(configMaps("2", "one", "two"))})
+	plan := s.because("db", "WaitsForConfirmation")
+	s.confirm("db", plan.Pending.Plan)
+	s.synced("db")
+	s.synced("web")
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	times := map[string]int{}
+	for _, name := range s.cluster.checked {
+		times[name]++
+	}
+	if times["far"] != 2 || times["away"] != 2 || times["three"] != 1 || times["shop"] != 1 || times["one"] > 1 {
+		t.Errorf("checked %v", s.cluster.checked)
+	}
+}
