@@ -99,6 +99,44 @@ func TestACancelledRenderLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+func TestARenderThatTakesItsTimeDelaysNoOther(t *testing.T) {
+	r := newRenderer(t, render.Config{Patience: time.Millisecond})
+	q := unit.RenderRequest{Snapshot: snapshot(guestbook), Path: "apps/guestbook/base"}
+	hangs := stuckTree{Tree: q.Snapshot.Tree, asked: make(chan struct{}, 1), free: make(chan struct{})}
+	q.Snapshot.Tree = hangs
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Render(t.Context(), q)
+		done <- err
+	}()
+	<-hangs.asked
+	if _, err := r.Render(t.Context(), ask(guestbook, devOverlay)); err != nil {
+		t.Errorf("another: %v", err)
+	}
+	close(hangs.free)
+	if err := <-done; err != nil {
+		t.Errorf("the one that hung: %v", err)
+	}
+	if s := r.Stats(); s.Starts != 2 || s.Renders != 2 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// stuckTree gives no file until it may.
+type stuckTree struct {
+	unit.Tree
+	asked, free chan struct{}
+}
+
+func (t stuckTree) Blob(ctx context.Context, file unit.Hash, max int64) ([]byte, error) {
+	select {
+	case t.asked <- struct{}{}:
+	default:
+	}
+	<-t.free
+	return t.Tree.Blob(ctx, file, max)
+}
+
 func TestAnObjectThatCantBeHadIsNotTheRepositorysFault(t *testing.T) {
 	r := newRenderer(t, render.Config{})
 	q := ask(guestbook, devOverlay)

@@ -23,6 +23,7 @@ type Config struct {
 	Timeout     time.Duration // of one render; 0: a minute
 	IdleAfter   time.Duration // a worker without work is ended; 0: after 5 seconds
 	Workers     int           // at the same time; 0: one
+	Patience    time.Duration // one more is started for who waited so long for a worker; 0: after 2 seconds
 	Log         *slog.Logger  // nil: none
 	Charts      Charts        // nil: charts are rendered from the repository alone
 }
@@ -54,6 +55,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Workers <= 0 {
 		c.Workers = 1
+	}
+	if c.Patience <= 0 {
+		c.Patience = 2 * time.Second
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -89,6 +93,7 @@ type Stats struct {
 type Renderer struct {
 	cfg     Config
 	places  chan *place
+	spare   chan *place // for those who wait for a render that takes its time, or hangs
 	closing chan struct{}
 	once    sync.Once
 
@@ -108,10 +113,11 @@ func New(cfg Config) (*Renderer, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	r := &Renderer{cfg: cfg, places: make(chan *place, cfg.Workers), closing: make(chan struct{})}
+	r := &Renderer{cfg: cfg, places: make(chan *place, cfg.Workers), spare: make(chan *place, 1), closing: make(chan struct{})}
 	for range cfg.Workers {
 		r.places <- &place{}
 	}
+	r.spare <- &place{}
 	return r, nil
 }
 
@@ -129,21 +135,39 @@ var errClosed = errors.New("the renderer is closed")
 // repository is at fault; any other says that rendering itself did not work, or
 // that ctx ended.
 func (r *Renderer) Render(ctx context.Context, q unit.RenderRequest) (unit.Rendered, error) {
-	var p *place
-	select {
-	case <-ctx.Done():
-		return unit.Rendered{}, ctx.Err()
-	case <-r.closing:
-		return unit.Rendered{}, errClosed
-	case p = <-r.places:
+	p, giveBack, err := r.place(ctx)
+	if err != nil {
+		return unit.Rendered{}, err
 	}
-	defer func() { r.places <- p }()
+	defer giveBack()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.idle != nil {
 		p.idle.Stop()
 	}
 	return r.renderAt(ctx, p, q)
+}
+
+// place waits for one. Who waits long gets the spare one if nobody has it: a render that
+// is slow, or waits for a server that hangs, then delays no other.
+func (r *Renderer) place(ctx context.Context) (_ *place, giveBack func(), err error) {
+	late := time.NewTimer(r.cfg.Patience)
+	defer late.Stop()
+	var spare chan *place // nil, so never chosen, until then
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-r.closing:
+			return nil, nil, errClosed
+		case p := <-r.places:
+			return p, func() { r.places <- p }, nil
+		case p := <-spare:
+			return p, func() { r.spare <- p }, nil
+		case <-late.C:
+			spare = r.spare
+		}
+	}
 }
 
 // renderAt tries a second time when a worker ended by itself: the machine may
@@ -228,17 +252,21 @@ func (r *Renderer) Close() error {
 	r.once.Do(func() {
 		close(r.closing)
 		for range r.cfg.Workers {
-			p := <-r.places
-			p.mu.Lock()
-			if p.idle != nil {
-				p.idle.Stop()
-			}
-			if p.worker != nil {
-				p.worker.end()
-				p.worker = nil
-			}
-			p.mu.Unlock()
+			(<-r.places).close()
 		}
+		(<-r.spare).close()
 	})
 	return nil
+}
+
+func (p *place) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.idle != nil {
+		p.idle.Stop()
+	}
+	if p.worker != nil {
+		p.worker.end()
+		p.worker = nil
+	}
 }
