@@ -23,17 +23,7 @@ import (
 // server with the CRD, and compares its verdict with the decoder's.
 func TestTheAPIServerJudgesAppsAsTheAgentDoes(t *testing.T) {
 	t.Parallel()
-	c, err := cluster.Start(t.Context(), cluster.Options{
-		Binary: programs[build.TestCluster], Dir: filepath.Join(t.TempDir(), "cluster"), Name: "schema", Nodes: 1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := bare(t, "schema")
 	apps := withAppCRD(t, c)
 	for _, verdict := range []string{"valid", "invalid"} {
 		files, err := filepath.Glob(filepath.Join("..", "pkg", "apis", "v1alpha1", "testdata", verdict, "*.yaml"))
@@ -52,6 +42,23 @@ func TestTheAPIServerJudgesAppsAsTheAgentDoes(t *testing.T) {
 			})
 		}
 	}
+}
+
+// bare is a control plane without an agent.
+func bare(t *testing.T, name string) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Start(t.Context(), cluster.Options{
+		Binary: programs[build.TestCluster], Dir: filepath.Join(t.TempDir(), "cluster"), Name: name, Nodes: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
 }
 
 func readJSON(t *testing.T, file string) []byte {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,8 +15,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/capstan-gitops/capstan/e2e/build"
-	"github.com/capstan-gitops/capstan/e2e/cluster"
 	"github.com/capstan-gitops/capstan/pkg/apis/v1alpha1"
 )
 
@@ -26,17 +23,7 @@ import (
 // in these words. The uid is nobody's field, and the object is as it is without.
 func TestWhatIsAppliedByItsUIDIsNotMadeInTheSameMoment(t *testing.T) {
 	t.Parallel()
-	c, err := cluster.Start(t.Context(), cluster.Options{
-		Binary: programs[build.TestCluster], Dir: filepath.Join(t.TempDir(), "cluster"), Name: "replaced", Nodes: 1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := bare(t, "replaced")
 	apps := withAppCRD(t, c)
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
 	if err != nil {

@@ -44,10 +44,13 @@ func (s *spoke) crowdIn() {
 }
 
 // applied tells how many of the crowd's objects are on the cluster.
-func (c *cluster) applied() int {
+func (c *cluster) applied() int { return c.count("ConfigMap") }
+
+// count tells how many objects of a kind are on the cluster.
+func (c *cluster) count(kind string) int {
 	n := 0
 	for ref := range c.objects {
-		if ref.Kind == "ConfigMap" {
+		if ref.Kind == kind {
 			n++
 		}
 	}

@@ -10,15 +10,7 @@ import (
 const mostLate = 45 * time.Second
 
 // shown tells how many App objects are on the cluster.
-func (c *cluster) shown() int {
-	n := 0
-	for ref := range c.objects {
-		if ref.Kind == "App" {
-			n++
-		}
-	}
-	return n
-}
+func (c *cluster) shown() int { return c.count("App") }
 
 func TestWhatManyAppsRunComesBeforeTheirAppObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
