@@ -25,7 +25,7 @@ type view struct {
 	facts    unit.Facts
 	known    bool  // what is wanted is known
 	read     bool  // from the root itself, since the start
-	unread   bool  // it is not, or not from where the app is read, and may be in a moment
+	unread   bool  // it is not, or not at the commit that the app is read at, or that is not read itself; it may be in a moment
 	want     *want // nil: not wanted here
 	pin      *pin  // want is what a person rolled it back to
 	doubt    error // the App in Git can't be read

@@ -57,6 +57,7 @@ type world struct {
 	labels   map[string]string // effective
 	chosen   map[string]string // the labels by which wanted was chosen
 	rendered bool              // the root was rendered, so wanted is known
+	rootAt   fleet.Revision    // the commit that it was looked at last; "": none yet
 	adopted  bool              // or can't be read, and what was kept of it was looked at
 	wanted   map[fleet.AppName]want
 	doubtful map[fleet.AppName]error // Apps of the root that can't be read

@@ -37,6 +37,7 @@ func (e *Engine) reconcileRoot(ctx context.Context) error {
 		return err
 	}
 	readable, err := e.readRoot(ctx, v)
+	e.rootLooked(v)
 	if err == nil {
 		err = e.carryRoot(ctx, v, readable)
 	}
@@ -88,6 +89,17 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 	}
 	e.choose(now, true)
 	return true, nil
+}
+
+// rootLooked notes which commit the root was looked at: what apps bring of it counts
+// from then on, whether the root could be read or not.
+func (e *Engine) rootLooked(v view) {
+	if v.snapshot == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.world.rootAt = v.snapshot.Revision()
 }
 
 // asBefore goes on with what the root held when last it could be read: labels

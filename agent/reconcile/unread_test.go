@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -66,4 +67,36 @@ func TestWhatWasBeingTakenOffBeforeACrashIsNotBroughtBackBeforeTheRootIsRead(t *
 	if got := s.cluster.content(configMap("b")); got != configMapOf("somebody else") {
 		t.Errorf("what somebody else made is %q", got)
 	}
+}
+
+// Between a commit and the root's reading of it, what the commit brings is not what the
+// App, as it was before, asked for: the same commit may have it approved by more people.
+func TestWhatACommitBringsWaitsForTheRootToBeReadAtIt(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
+	s.synced("web")
+	begun, read := make(chan struct{}), make(chan struct{})
+	begins, goOn := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(read) })
+	t.Cleanup(goOn)
+	s.repo.mu.Lock()
+	s.repo.onRender = func(path string) {
+		if path == "root" {
+			begins()
+			<-read
+		}
+	}
+	s.repo.mu.Unlock()
+	s.push(map[string]string{
+		"root": strings.Replace(rootOf("web"), "path: web", "path: next", 1), "web": configMaps("2", "web"), "next": configMaps("3", "web"),
+	})
+	<-begun
+	s.lookedAt("web", configMap("web"))
+	s.cluster.edit(configMap("web"), configMapOf("9"))
+	s.eventually("healed", func() bool { return s.cluster.content(configMap("web")) != configMapOf("9") })
+	if got := s.cluster.content(configMap("web")); !strings.Contains(got, `"1"`) {
+		t.Errorf("before the root was read at the commit it is %s", got)
+	}
+	goOn()
+	s.until("web", "at the commit", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("web")), `"3"`)
+	})
 }
