@@ -88,7 +88,7 @@ func (e *Engine) carry(ctx context.Context, v view, c change) error {
 	if c.digest == kept.Digest && delta.IsNothing() {
 		return e.sameContent(ctx, kept, c, extra)
 	}
-	e.sending(v.name, delta.Apply)
+	e.sending(v.name, delta.Apply, delta.Prune)
 	pass, err := e.pass(ctx, &kept, proposal{
 		action: c.pin.action(), note: c.pin.differs(c.digest), to: c.digest, revision: c.revision, wanted: &doc, delta: delta, demands: c.demands, account: c.account,
 		guard: e.guarded(delta, len(c.objects), len(mine)), hooks: c.hooks, again: c.resumed,

@@ -69,9 +69,13 @@ func (e *Engine) awaitsGit(name fleet.AppName, ref fleet.ObjectRef) bool {
 
 // sending notes which objects a change is about to send, until it is noted that they
 // were: a change that was cut short may have sent them already, also where this one
-// waits for somebody, or for what comes before them.
-func (e *Engine) sending(name fleet.AppName, objects []unit.Object) {
-	sent := make(map[fleet.ObjectRef]string, len(objects))
+// waits for somebody, or for what comes before them. It may have sent what this one
+// prunes, as well.
+func (e *Engine) sending(name fleet.AppName, objects []unit.Object, leaving []inventory.Item) {
+	sent := make(map[fleet.ObjectRef]string, len(objects)+len(leaving))
+	for _, it := range leaving {
+		sent[versionless(it.Ref)] = ""
+	}
 	for _, o := range objects {
 		sent[versionless(o.Ref)] = inventory.HashOf(o)
 	}

@@ -343,6 +343,36 @@ func TestWhatWasSentBeforeACrashAndDeletedSinceIsMadeAnew(t *testing.T) {
 	})
 }
 
+// The next change does not have it any more, and waits for a person, or is refused.
+func TestWhatWasSentBeforeACrashIsNotTakenBackWhereItsPruneWaits(t *testing.T) {
+	for reason, next := range map[string]string{
+		"WaitsForConfirmation": configMaps("1", "a"),
+		"ApplyFailed":          docs(configMaps("1", "a", "b"), configMaps("refuse", "d")),
+		"WaitsForHook":         docs(configMaps("1", "a", "b"), hookOf("slow", "1", preSync)),
+	} {
+		t.Run(reason, func(t *testing.T) {
+			files := map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c")}
+			s := newSpoke(t, files, func(c *reconcile.Config) { c.Guard = inventory.Guard{MaxObjects: 1, MaxPercent: 100} })
+			s.synced("web")
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			s.repo.files["web"] = next
+			s.cluster.sentAlready(configMap("c"), `"value":"1"`, `"value":"2"`)
+			s.cluster.ills("slow")
+			s.start()
+			s.because("web", reason)
+			s.lookedAt("web", configMap("c"))
+			if got := s.cluster.content(configMap("c")); !strings.Contains(got, `"value":"2"`) {
+				t.Errorf("it is %s", got)
+			}
+			s.push(map[string]string{"web": configMaps("1", "a", "b", "c")})
+			s.eventually("taken back where Git says so", func() bool { return strings.Contains(s.cluster.content(configMap("c")), `"value":"1"`) })
+			s.synced("web")
+		})
+	}
+}
+
 // What comes before it in the next change is not well, or a person has to confirm.
 func TestWhatWasSentBeforeACrashIsNotTakenBackWhileTheNextChangeWaits(t *testing.T) {
 	for reason, next := range map[string]string{

@@ -89,7 +89,7 @@ func (e *Engine) claimOrWait(v view, rendered []unit.Object) (objects []unit.Obj
 	noted := sentHashes(v.kept.Items)
 	e.sending(v.name, slices.DeleteFunc(slices.Clone(objects), func(o unit.Object) bool { // before a crash it may have been
 		return noted[versionless(o.Ref)] == inventory.HashOf(o)
-	}))
+	}), inventory.Compare(objects, v.kept.Items).Prune)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, is := e.blocked[v.name]; !is {
