@@ -90,8 +90,9 @@ func (e *Engine) lookAtLeft(ctx context.Context, v *view) error {
 	return e.saveLater(ctx, v.kept) // a restart would find that out again
 }
 
-// leftToAsk are those to ask about: that no watch sees any more, and the first, which
-// stands for all that are seen. It is none where nothing moved and it is not time yet.
+// leftToAsk are those to ask about: that no watch sees any more, and those that a message
+// names, because what holds them moves. It is none where nothing moved and it is not
+// time yet.
 func (e *Engine) leftToAsk(kept state.App) []inventory.Item {
 	if len(kept.Left) == 0 {
 		return nil
@@ -111,11 +112,12 @@ func (e *Engine) leftToAsk(kept state.App) []inventory.Item {
 			was.missed = !seen
 			l.items[ref] = was
 		}
-		if i == 0 || !seen || !known {
+		if i < fewNames || !seen || !known {
 			ask = append(ask, it)
 		}
 	}
 	if !due {
+		e.work.AddAfter(kept.Name, removeLook-time.Since(l.asked)) // another may have come before its time
 		return nil
 	}
 	return ask

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
@@ -138,4 +140,25 @@ func TestAnAppThatGoesWaitsForWhatLeftItBefore(t *testing.T) {
 	s.cluster.remove(configMap("slow"))
 	s.cluster.touch(configMap("slow"))
 	s.gone("web")
+}
+
+// Nobody tells that an object is gone of a kind that nothing else of the app is of.
+func TestTheEndOfWhatNoWatchSeesIsFoundOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := slowly(t, "sync: {waveTimeout: 4s}, ")
+		s.because("web", "Pruning")
+		s.cluster.mu.Lock()
+		s.cluster.blind["ConfigMap"] = true
+		s.cluster.mu.Unlock()
+		time.Sleep(time.Second)
+		s.engine.AppSeen(app("web"))
+		s.because("web", "PruneTimedOut")
+		s.cluster.hold("slow", false)
+		s.cluster.remove(configMap("slow"))
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if n := len(s.keptOf("web").Left); n > 0 || s.cluster.asked > 3 {
+			t.Errorf("%d are left, after %d questions", n, s.cluster.asked)
+		}
+	})
 }
