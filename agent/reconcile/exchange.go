@@ -135,7 +135,7 @@ func (e *Engine) owes(name fleet.AppName) bool {
 	wants := e.blocked[name].wants
 	for _, b := range e.blocked {
 		for ref, by := range b.awaits {
-			if by == name && !wants[ref] && e.standingOf(name) == handsApps && e.readyFor(name) {
+			if by == name && !wants[ref] && e.readyFor(name) {
 				return true
 			}
 		}

@@ -57,9 +57,12 @@ func (e *Engine) checkRest(ctx context.Context, kept state.App, c change, d inve
 	return e.readyFor(kept.Name), err
 }
 
-// readyFor tells that all with whom an app exchanges objects are fit for their change,
-// or stand at a gate. Called with e.mu held.
+// readyFor tells that an app still exchanges objects, and that all with whom it does are
+// fit for their change, or stand at a gate. Called with e.mu held.
 func (e *Engine) readyFor(name fleet.AppName) bool {
+	if e.standingOf(name) != handsApps { // somebody may have been refused meanwhile
+		return false
+	}
 	seen := map[fleet.AppName]bool{name: true}
 	todo := []fleet.AppName{name}
 	for len(todo) > 0 {
