@@ -99,7 +99,9 @@ func (e *Engine) rootLooked(v view) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.world.rootAt = v.snapshot.Revision()
+	if at := v.snapshot.Revision(); at != e.world.rootAt {
+		e.world.rootAt, e.world.moved = at, true // who was looked at in between has waited
+	}
 }
 
 // asBefore goes on with what the root held when last it could be read: labels

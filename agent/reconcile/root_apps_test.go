@@ -67,11 +67,11 @@ func TestAppsThatAreNotShownYetAreGuarded(t *testing.T) {
 		s.because("root", "Starting")
 		close(s.cluster.gate)
 		time.Sleep(5 * time.Second) // of the bubble's own clock: some run by then
-		s.push(map[string]string{"root": rootOf(names[crowd-1])})
-		s.because("root", "WaitsForConfirmation")
 		s.cluster.mu.Lock()
 		shown, running := s.cluster.shown(), s.cluster.applied()
 		s.cluster.mu.Unlock()
+		s.push(map[string]string{"root": rootOf(names[crowd-1])})
+		s.because("root", "WaitsForConfirmation")
 		time.Sleep(2 * mostLate)
 		s.cluster.mu.Lock()
 		defer s.cluster.mu.Unlock()
