@@ -25,7 +25,8 @@ type view struct {
 	facts    unit.Facts
 	known    bool  // what is wanted is known
 	read     bool  // from the root itself, since the start
-	unread   bool  // it is not, or not at the commit that the app is read at, or that is not read itself; it may be in a moment
+	unread   bool  // it is not, or not from where the app is read, and may be in a moment
+	behind   bool  // the root was not read yet at the commit that the app is read at
 	want     *want // nil: not wanted here
 	pin      *pin  // want is what a person rolled it back to
 	doubt    error // the App in Git can't be read
@@ -59,8 +60,9 @@ func (e *Engine) viewOf(name fleet.AppName) (view, bool) {
 		v.snapshot = v.from.Snapshot
 	}
 	v.kept, v.last, v.retry, v.early = a.kept, a.last, a.retry, a.tries.early(time.Now())
-	v.unread = e.unread(v)
-	v.status, a.retry, a.unread, a.tries.asked = a.status, false, v.unread, false
+	v.unread, v.behind = e.unread(v), e.behind(v)
+	v.status, a.unread, a.tries.asked = a.status, v.unread, false
+	a.retry = a.retry && (v.unread || v.behind)
 	return v, true
 }
 
@@ -83,7 +85,7 @@ func (e *Engine) reconcile(ctx context.Context, name fleet.AppName) error {
 	switch {
 	case v.known && v.want != nil && v.doubt == nil && e.suspended(name):
 		e.suspend(name)
-	case !v.known, v.held, v.early, v.unread, !v.read && beingTakenOff(v.kept):
+	case !v.known, v.held, v.early, v.unread, v.behind, !v.read && beingTakenOff(v.kept):
 		// Keep what runs as it was applied. What was wanted last may be so no more,
 		// and what was being taken off, only a root that was read can want again.
 	case v.want == nil && v.doubt == nil && !v.read:

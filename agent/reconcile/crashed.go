@@ -30,14 +30,7 @@ func (e *Engine) unread(v view) bool {
 	if e.content == nil && root.problem == nil && e.latest(e.root).Err == nil {
 		return true
 	}
-	if v.want == nil {
-		return false
-	}
-	if v.from.Snapshot == nil {
-		return v.from.Err == nil
-	}
-	// A commit may say otherwise of the App than what is wanted so far.
-	return v.from.Own && e.world.rootAt != "" && v.from.Snapshot.Revision() != e.world.rootAt
+	return v.want != nil && v.from.Snapshot == nil && v.from.Err == nil
 }
 
 // awaitsNote is awaitsGit for an object that is ours in every field. It waits, too,

@@ -60,8 +60,9 @@ func (e *Engine) catchUp(ctx context.Context, name fleet.AppName) error {
 		e.mu.Unlock()
 		return nil
 	}
-	if busy && time.Since(a.unsaved) < mostLate {
+	if late := time.Since(a.unsaved); busy && late < mostLate {
 		e.late = append(e.late, name)
+		e.work.AddAfter(name, mostLate-late) // each time: the queue forgets it for anything sooner
 		e.mu.Unlock()
 		return nil
 	}

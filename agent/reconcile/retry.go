@@ -58,9 +58,9 @@ func (e *Engine) failures(name fleet.AppName) int {
 }
 
 // succeeded forgets how often an app failed. A look that came too early for the
-// next try says nothing about that.
+// next try, or before Git is known, says nothing about that.
 func (e *Engine) succeeded(v view) {
-	if v.early && v.name != e.root {
+	if (v.early || v.unread || v.behind) && v.name != e.root {
 		return
 	}
 	e.mu.Lock()

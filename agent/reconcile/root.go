@@ -37,10 +37,13 @@ func (e *Engine) reconcileRoot(ctx context.Context) error {
 		return err
 	}
 	readable, err := e.readRoot(ctx, v)
-	e.rootLooked(v)
-	if err == nil {
-		err = e.carryRoot(ctx, v, readable)
+	switch {
+	case errors.Is(err, errOtherAgent):
+		return err
+	case err == nil:
+		e.rootLooked(v)
 	}
+	err = errors.Join(err, e.carryRoot(ctx, v, readable && err == nil))
 	if errors.Is(err, errOtherAgent) {
 		return err
 	}
@@ -85,14 +88,16 @@ func (e *Engine) readRoot(ctx context.Context, v view) (readable bool, err error
 	e.log.Debug("rendered", "app", e.root.String(), "objects", len(rendered.Objects))
 	now, err := e.readContent(rendered, *v.snapshot)
 	if err != nil {
-		return false, errors.Join(e.applyFailed(e.root, err), e.asBefore(v, content))
+		err = errors.Join(e.applyFailed(e.root, err), e.asBefore(v, content))
+		e.rootLooked(v) // it was read, and is not to be had as it is
+		return false, err
 	}
 	e.choose(now, true)
 	return true, nil
 }
 
-// rootLooked notes which commit the root was looked at: what apps bring of it counts
-// from then on, whether the root could be read or not.
+// rootLooked notes at which commit the root was read, or found to be unreadable: what
+// apps bring of that commit counts from then on.
 func (e *Engine) rootLooked(v view) {
 	if v.snapshot == nil {
 		return
@@ -102,6 +107,13 @@ func (e *Engine) rootLooked(v view) {
 	if at := v.snapshot.Revision(); at != e.world.rootAt {
 		e.world.rootAt, e.world.moved = at, true // who was looked at in between has waited
 	}
+}
+
+// behind tells that the root was not read yet at the commit that an app is read at: it
+// may say otherwise of the App than what is wanted so far. Called with e.mu held.
+func (e *Engine) behind(v view) bool {
+	s := v.from.Snapshot
+	return v.want != nil && v.from.Own && s != nil && e.world.rootAt != "" && s.Revision() != e.world.rootAt
 }
 
 // asBefore goes on with what the root held when last it could be read: labels

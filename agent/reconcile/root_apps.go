@@ -74,15 +74,16 @@ func (e *Engine) showLater(n int) bool {
 	busy := n > 0 && e.busy()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now := time.Now(); busy && e.unshown.since.IsZero() {
-		e.unshown.since = now
-		e.work.AddAfter(e.root, mostLate)
+	if busy && e.unshown.since.IsZero() {
+		e.unshown.since = time.Now()
 	}
-	if !busy || time.Since(e.unshown.since) >= mostLate {
+	late := time.Since(e.unshown.since)
+	if !busy || late >= mostLate {
 		e.unshown = unshown{}
 		return false
 	}
 	e.unshown.n = n
+	e.work.AddAfter(e.root, mostLate-late) // each time: the queue forgets it for anything sooner
 	if !slices.Contains(e.late, e.root) {
 		e.late = slices.Insert(e.late, 0, e.root)
 	}
@@ -96,5 +97,5 @@ type unshown struct {
 }
 
 func (u unshown) String() string {
-	return fmt.Sprintf("%d Apps are shown when what they bring was sent", u.n)
+	return fmt.Sprintf("%d App objects are written when the apps that wait for a worker have run", u.n)
 }

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,27 @@ func TestAppsThatAreNotShownYetAreGuarded(t *testing.T) {
 		defer s.cluster.mu.Unlock()
 		if n := s.cluster.applied(); shown != 0 || running == 0 || n < running {
 			t.Errorf("%d apps ran, %d of them shown, when Git wanted one; now %d do, and nobody confirmed that", running, shown, n)
+		}
+	})
+}
+
+// The root's own trouble is no reason to show nothing.
+func TestAppObjectsArePutOffForAWhileThoughTheRootCanNotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, names := crowded(t)
+		s.cluster.onTry = func() { time.Sleep(time.Second) }
+		close(s.cluster.gate)
+		s.push(nil)
+		s.because("root", "Starting")
+		s.repo.mu.Lock()
+		s.repo.lost = map[string]error{"root": errors.New("the server is away")}
+		s.repo.mu.Unlock()
+		s.push(map[string]string{"root": docs(rootOf(names...), "# more\n")})
+		time.Sleep(2 * mostLate)
+		s.cluster.mu.Lock()
+		defer s.cluster.mu.Unlock()
+		if n := s.cluster.shown(); n != crowd {
+			t.Errorf("%d of %d App objects are there", n, crowd)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -99,4 +100,59 @@ func TestWhatACommitBringsWaitsForTheRootToBeReadAtIt(t *testing.T) {
 	s.until("web", "at the commit", func(a fleet.AppStatus) bool {
 		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("web")), `"3"`)
 	})
+}
+
+// A root that can't be had for a moment says nothing of the commit.
+func TestWhatACommitBringsWaitsThoughTheRootCanNotBeHad(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
+	s.synced("web")
+	s.repo.mu.Lock()
+	s.repo.lost = map[string]error{"root": errors.New("a moment's trouble")}
+	s.repo.mu.Unlock()
+	s.push(map[string]string{
+		"root": strings.Replace(rootOf("web"), "path: web", "path: next", 1), "web": configMaps("2", "web"), "next": configMaps("3", "web"),
+	})
+	s.because("root", "ReadFailed")
+	s.lookedAt("web", configMap("web"))
+	s.cluster.remove(configMap("web"))
+	s.cluster.touch(configMap("web"))
+	s.eventually("healed", func() bool { return s.cluster.there(configMap("web")) })
+	if got := s.cluster.content(configMap("web")); !strings.Contains(got, `"1"`) {
+		t.Errorf("before the root was read at the commit it is %s", got)
+	}
+	s.repo.mu.Lock()
+	s.repo.lost = nil
+	s.repo.mu.Unlock()
+	s.until("web", "at the commit", func(a fleet.AppStatus) bool {
+		return a.Sync == fleet.Synced && strings.Contains(s.cluster.content(configMap("web")), `"3"`)
+	})
+}
+
+func TestWhoAsksForATryWhileTheRootIsReadGetsIt(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": ""}, nil)
+	s.cluster.mu.Lock()
+	s.cluster.failed["job"] = true
+	s.cluster.mu.Unlock()
+	s.push(map[string]string{"root": rootOf("web"), "web": docs(hookOf("job", "1", preSync), configMaps("1", "a"))})
+	s.because("web", "HookFailed")
+	tries := len(s.cluster.makings("job"))
+	begun, read := make(chan struct{}), make(chan struct{})
+	begins, goOn := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(read) })
+	t.Cleanup(goOn)
+	s.repo.mu.Lock()
+	s.repo.onRender = func(path string) {
+		if path == "root" {
+			begins()
+			<-read
+		}
+	}
+	s.repo.mu.Unlock()
+	s.push(map[string]string{"root": docs(rootOf("web"), configMaps("1", "shared"))})
+	<-begun
+	if err := s.engine.TakeIntent(t.Context(), fleet.Intent{Instance: "h", Revision: 1, Syncs: []fleet.SyncRequest{{ID: "1", App: app("web")}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.lookedAt("web", configMap("a"))
+	goOn()
+	s.eventually("tried again", func() bool { return len(s.cluster.makings("job")) > tries })
 }

@@ -224,7 +224,7 @@ func (e *Engine) lookedAt(v view, before fleet.AppStatus) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[v.name]
-	if a == nil || v.want == nil || v.unread { // what is told is from before
+	if a == nil || v.want == nil || v.unread || v.behind { // what is told is from before
 		return
 	}
 	now := v.look()
