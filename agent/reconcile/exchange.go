@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,7 +34,9 @@ type blocked struct {
 	awaits map[fleet.ObjectRef]fleet.AppName // who has it
 	wants  map[fleet.ObjectRef]bool          // all that it was to have
 	free   bool                              // some of it is free since
-	fit    fitness
+
+	content string // stands for all that goes into the change
+	fit     fitness
 }
 
 // standing is how an app stands that can't have all of its objects yet.
@@ -67,9 +70,24 @@ func (e *Engine) taken(name fleet.AppName, objects []unit.Object) error {
 		delete(e.blocked, name)
 		return nil
 	}
+	b.content = e.contentOf(name, objects)
+	if was := e.blocked[name]; was.fit == fits && was.content == b.content {
+		b.fit = fits // found out anew it would be news to the others, who would look again
+	}
 	e.blocked[name] = b
 	e.unclaim(name, b.wants)
 	return first
+}
+
+// contentOf stands for what is to be sent of an app, and as what. Called with e.mu held.
+func (e *Engine) contentOf(name fleet.AppName, objects []unit.Object) string {
+	h := sha256.New()
+	w, _ := e.wanted(name)
+	h.Write(w.spec)
+	for _, o := range objects {
+		fmt.Fprintf(h, "\n%s %s", o.Ref, inventory.HashOf(o))
+	}
+	return string(h.Sum(nil))
 }
 
 // claimOrWait scopes what was rendered and claims it. Where an app can't have all of it
@@ -135,7 +153,7 @@ func (e *Engine) owes(name fleet.AppName) bool {
 	wants := e.blocked[name].wants
 	for _, b := range e.blocked {
 		for ref, by := range b.awaits {
-			if by == name && !wants[ref] && e.readyFor(name) {
+			if by == name && !wants[ref] && !isLeft(e.apps[name].kept, ref) && e.readyFor(name) {
 				return true
 			}
 		}
@@ -226,7 +244,7 @@ func (e *Engine) standingOf(name fleet.AppName) standing {
 func (e *Engine) keeps(name fleet.AppName, ref fleet.ObjectRef) bool {
 	a, has := e.apps[name], false
 	w, wanted := e.wanted(name)
-	if a != nil && isLeft(a.kept, ref) {
+	if a != nil && isLeft(a.kept, ref) && !slices.Contains(a.claimed, ref) && !e.blocked[name].wants[ref] {
 		return false
 	}
 	if a == nil || !wanted || e.suspends(name) {
