@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/tools/record/util"
@@ -25,6 +27,8 @@ const (
 	eventsAtOnce    = 50 // and so many wait before any take another's place
 	eventsPerSecond = 10
 	maxWaiting      = 4096 // more than that are left out
+
+	unseenFor = time.Minute // so long an Event waits for its App object
 
 	perApp      = 15      // at once, of warnings and of others
 	perAppEvery = 5 * 60  // seconds between two after that
@@ -44,6 +48,7 @@ type events struct {
 	limit      *rate.Limiter
 	complaints rate.Sometimes
 	log        *slog.Logger
+	uid        func(fleet.AppName) types.UID // of an App object; "": it was not seen
 
 	mu      sync.Mutex
 	waiting []topic // in the order they came
@@ -61,14 +66,14 @@ type topic struct {
 }
 
 type said struct {
-	about   corev1.ObjectReference
 	message string
 	at      time.Time
+	since   time.Time // when the first of them came that it took the place of
 }
 
-func newEvents(api typedcorev1.EventInterface, log *slog.Logger) *events {
+func newEvents(api typedcorev1.EventInterface, uid func(fleet.AppName) types.UID, log *slog.Logger) *events {
 	return &events{
-		api: api, log: log, limit: rate.NewLimiter(eventsPerSecond, eventsAtOnce), complaints: rate.Sometimes{Interval: complain},
+		api: api, uid: uid, log: log, limit: rate.NewLimiter(eventsPerSecond, eventsAtOnce), complaints: rate.Sometimes{Interval: complain},
 		correlator: record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{
 			LRUCacheSize: remembered, BurstSize: perApp, QPS: 1. / perAppEvery, MaxEvents: similar, MaxIntervalInSeconds: sameWithin,
 		}),
@@ -82,7 +87,10 @@ func (e *events) add(t topic, s said) {
 	if len(e.waiting) < eventsAtOnce {
 		t.same = s.message
 	}
-	if _, waits := e.said[t]; !waits {
+	s.since = s.at
+	if before, waits := e.said[t]; waits {
+		s.since = before.since
+	} else {
 		if len(e.waiting) >= maxWaiting {
 			e.leftOut++
 			e.mu.Unlock()
@@ -92,14 +100,21 @@ func (e *events) add(t topic, s said) {
 	}
 	e.said[t] = s
 	e.mu.Unlock()
+	e.wake()
+}
+
+// wake has what waits looked at again.
+func (e *events) wake() {
 	select {
 	case e.more <- struct{}{}:
 	default:
 	}
 }
 
-// next takes the one that waited longest.
-func (e *events) next() (topic, said, bool) {
+// next takes the one that waited longest. An App object may be written after what it
+// brings, and people look for its Events by its uid: so one waits for that, for a
+// while. If none can be had yet, look is when one can; 0: when there are more.
+func (e *events) next() (next *corev1.Event, look time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.leftOut > 0 {
@@ -109,28 +124,30 @@ func (e *events) next() (topic, said, bool) {
 			e.leftOut = 0
 		})
 	}
-	if len(e.waiting) == 0 {
-		return topic{}, said{}, false
+	for i, t := range e.waiting {
+		s, uid := e.said[t], e.uid(t.app)
+		if left := unseenFor - time.Since(s.since); uid == "" && left > 0 {
+			if look == 0 || left < look {
+				look = left
+			}
+			continue
+		}
+		e.waiting = slices.Delete(e.waiting, i, i+1)
+		delete(e.said, t)
+		return event(t, s, uid), 0
 	}
-	t := e.waiting[0]
-	s := e.said[t]
-	e.waiting = e.waiting[1:]
-	delete(e.said, t)
-	return t, s, true
+	return nil, look
 }
 
 // run writes until ctx ends. What waits then is not written.
 func (e *events) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		t, s, ok := e.next()
-		if !ok {
-			select {
-			case <-ctx.Done():
-			case <-e.more:
-			}
+		next, look := e.next()
+		if next == nil {
+			e.rest(ctx, look)
 			continue
 		}
-		result, err := e.correlator.EventCorrelate(event(t, s))
+		result, err := e.correlator.EventCorrelate(next)
 		if err != nil || result.Skip {
 			continue // an app that says too much
 		}
@@ -144,6 +161,21 @@ func (e *events) run(ctx context.Context) {
 			case <-time.After(unreachable):
 			}
 		}
+	}
+}
+
+// rest waits until there are more, or for so long; 0: for no time but that.
+func (e *events) rest(ctx context.Context, most time.Duration) {
+	var over <-chan time.Time
+	if most > 0 {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-e.more:
+	case <-over:
 	}
 }
 
@@ -174,11 +206,12 @@ func (e *events) write(ctx context.Context, r *record.EventCorrelateResult) bool
 	return false
 }
 
-func event(t topic, s said) *corev1.Event {
+func event(t topic, s said, uid types.UID) *corev1.Event {
 	at := metav1.NewTime(s.at)
+	about := corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.AppKind, Namespace: t.app.Namespace, Name: t.app.Name, UID: uid}
 	return &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: util.GenerateEventName(t.app.Name, s.at.UnixNano()), Namespace: t.app.Namespace},
-		InvolvedObject: s.about, Type: t.kind, Reason: t.reason, Message: s.message,
+		InvolvedObject: about, Type: t.kind, Reason: t.reason, Message: s.message,
 		FirstTimestamp: at, LastTimestamp: at, Count: 1,
 		Source: corev1.EventSource{Component: component}, ReportingController: component,
 	}
@@ -187,13 +220,9 @@ func event(t topic, s said) *corev1.Event {
 // Event notes on an App what was done or went wrong, when its turn comes: a flood
 // is thinned.
 func (r *Recorder) Event(app fleet.AppName, warning bool, reason, message string) {
-	r.mu.Lock()
-	seen := r.known[app]
-	r.mu.Unlock()
 	kind := corev1.EventTypeNormal
 	if warning {
 		kind = corev1.EventTypeWarning
 	}
-	about := corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.AppKind, Namespace: app.Namespace, Name: app.Name, UID: seen.uid}
-	r.events.add(topic{app: app, kind: kind, reason: reason}, said{about: about, message: message, at: time.Now()})
+	r.events.add(topic{app: app, kind: kind, reason: reason}, said{message: message, at: time.Now()})
 }

@@ -30,17 +30,14 @@ type server struct {
 	requests int
 	events   map[string]*corev1.Event // by name
 	answer   int                      // 0: as it should
+	appears  chan struct{}            // the App "late" does, when it is closed
 	moved    chan struct{}
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if !strings.Contains(r.URL.Path, "/events") {
-		if r.URL.Query().Get("watch") != "" {
-			<-r.Context().Done()
-			return
-		}
-		fmt.Fprint(w, `{"kind":"AppList","apiVersion":"capstan.dev/v1alpha1","metadata":{"resourceVersion":"1"},"items":[]}`)
+		s.apps(w, r)
 		return
 	}
 	body, _ := io.ReadAll(r.Body)
@@ -68,6 +65,36 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(e)
 }
 
+// apps serves every App but "late", which a watch tells of when it appears.
+func (s *server) apps(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	switch {
+	case query.Get("watch") == "":
+		items := []string{appObject("web"), appObject("end")}
+		for i := range 1000 {
+			items = append(items, appObject(fmt.Sprint("app-", i)), appObject(fmt.Sprint("mark-", i)))
+		}
+		fmt.Fprintf(w, `{"kind":"AppList","apiVersion":"capstan.dev/v1alpha1","metadata":{"resourceVersion":"1"},"items":[%s]}`, strings.Join(items, ","))
+	case query.Get("sendInitialEvents") != "": // the list comes by itself
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+	default:
+		w.(http.Flusher).Flush()
+		select {
+		case <-r.Context().Done():
+			return
+		case <-s.appears:
+		}
+		fmt.Fprintf(w, `{"type":"ADDED","object":%s}`, appObject("late"))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+}
+
+func appObject(name string) string {
+	return fmt.Sprintf(`{"kind":"App","apiVersion":"capstan.dev/v1alpha1","metadata":{"namespace":"shop","name":%q,"uid":"uid of %s","resourceVersion":"2"}}`, name, name)
+}
+
 // recorder records to a server.
 type recorder struct {
 	*record.Recorder
@@ -92,7 +119,7 @@ func (l *lines) Write(b []byte) (int, error) {
 
 func start(t *testing.T) *recorder {
 	t.Helper()
-	s := &server{events: map[string]*corev1.Event{}, moved: make(chan struct{}, 1)}
+	s := &server{events: map[string]*corev1.Event{}, moved: make(chan struct{}, 1), appears: make(chan struct{})}
 	api := httptest.NewServer(s)
 	log := &lines{}
 	r, err := record.New(&rest.Config{Host: api.URL, QPS: -1}, "confirm", func(fleet.AppName) {}, slog.New(slog.NewTextHandler(log, nil)))
@@ -155,6 +182,26 @@ func TestAnEventIsWrittenOnItsApp(t *testing.T) {
 	e := r.about("web")[0]
 	if e.Namespace != "shop" || e.InvolvedObject.Kind != "App" || e.Type != "Warning" || e.Reason != "ApplyFailed" || e.Message != "no quota" || e.Source.Component != "capstan-agent" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// People, and kubectl describe, look for an object's Events by its uid.
+func TestAnEventWaitsForItsAppObject(t *testing.T) {
+	r := start(t)
+	r.Event(app("late"), false, "Applied", "what it brings")
+	r.Event(app("web"), false, "Applied", "what it brings")
+	r.until("that another has written", func() bool { return len(r.about("web")) == 1 })
+	r.mu.Lock()
+	if n := len(r.about("late")); n != 0 {
+		t.Errorf("%d Events of an App that is not there", n)
+	}
+	r.mu.Unlock()
+	close(r.appears)
+	r.until("written", func() bool { return len(r.about("late")) == 1 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if uid := r.about("late")[0].InvolvedObject.UID; uid != "uid of late" {
+		t.Errorf("it is about the uid %q", uid)
 	}
 }
 

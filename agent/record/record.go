@@ -68,14 +68,22 @@ func New(cfg *rest.Config, confirmAnnotation string, notify func(fleet.AppName),
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{
+	r := &Recorder{
 		apps:    api.Resource(v1alpha1.GroupVersion.WithResource("apps")),
-		events:  newEvents(core.Events(""), log),
 		confirm: confirmAnnotation,
 		notify:  notify,
 		log:     log,
 		known:   map[fleet.AppName]sight{},
-	}, nil
+	}
+	r.events = newEvents(core.Events(""), r.uid, log)
+	return r, nil
+}
+
+// uid is an App object's that was seen; "": it was not.
+func (r *Recorder) uid(app fleet.AppName) types.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known[app].uid
 }
 
 // Run watches the Apps, and writes Events, until ctx ends.
@@ -204,6 +212,9 @@ func (r *Recorder) Add(o any) error {
 	if !known || before.confirmed != now.confirmed {
 		r.notify(name)
 	}
+	if !known {
+		r.events.wake()
+	}
 	return nil
 }
 
@@ -242,6 +253,7 @@ func (r *Recorder) Replace(list []any, _ string) error {
 	for _, name := range names {
 		r.notify(name)
 	}
+	r.events.wake()
 	return nil
 }
 
