@@ -108,7 +108,12 @@ func beingTakenOff(kept state.App) bool {
 	for _, it := range kept.Items {
 		ending, stays = ending || it.Ending, stays || !it.Ending && !it.Foreign
 	}
-	return ending && !stays || leavingByHooks(kept)
+	return ending && !stays || leavingByHooks(kept) || isOff(kept)
+}
+
+// isOff tells an app that is off the cluster but for what left it before.
+func isOff(kept state.App) bool {
+	return kept.Digest == fleet.NoDigest && len(kept.Items)+len(kept.Made) == 0 && len(kept.Left) > 0
 }
 
 // dropped takes objects off an app's books.
@@ -200,12 +205,12 @@ func (e *Engine) awaitEnd(ctx context.Context, kept state.App, still []apply.Lea
 	return nil
 }
 
-// saveFewer keeps an app's state where objects of it are gone.
+// saveFewer keeps an app's state where objects of it are gone, or all that was applied.
 func (e *Engine) saveFewer(ctx context.Context, kept state.App) error {
 	e.mu.Lock()
 	was := e.apps[kept.Name].kept
 	e.mu.Unlock()
-	if len(was.Items)+len(was.Made) == len(kept.Items)+len(kept.Made) {
+	if len(was.Items)+len(was.Made) == len(kept.Items)+len(kept.Made) && was.Digest == kept.Digest {
 		return nil
 	}
 	return e.save(ctx, kept)

@@ -103,6 +103,15 @@ func (a acting) Remove(ctx context.Context, app fleet.AppName, items []inventory
 	return a.cluster.Remove(ctx, app, items)
 }
 
+func (a acting) StillThere(ctx context.Context, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error) {
+	for _, it := range items {
+		if err := a.does("ask", it.Ref); err != nil {
+			return nil, nil, err
+		}
+	}
+	return a.cluster.StillThere(ctx, items)
+}
+
 func (a acting) Release(ctx context.Context, app fleet.AppName, items []inventory.Item) ([]inventory.Item, error) {
 	for _, it := range items {
 		if err := a.does("release", it.Ref); err != nil {

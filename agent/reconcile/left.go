@@ -23,6 +23,8 @@ type left struct {
 	items map[fleet.ObjectRef]lingering
 	asked time.Time // when it was last asked what holds it
 	err   error     // why that could not be told
+	only  bool      // the app is as it is wanted otherwise
+	heard bool      // those that depend on it know that
 }
 
 // lingering is one such object, as it was when last it was asked about.
@@ -78,7 +80,8 @@ func (e *Engine) lookAtLeft(ctx context.Context, v *view) error {
 	if len(ask) == 0 {
 		return nil
 	}
-	gone, still, err := e.acting(v.kept).StillThere(ctx, ask)
+	// The app's account may have lost its rights with what went; looking takes none of the app's.
+	gone, still, err := e.parts.Cluster.As(v.name, "").StillThere(ctx, ask)
 	e.noteLeft(v.name, gone, still, err)
 	if len(gone) == 0 {
 		return nil
@@ -141,6 +144,7 @@ func (a *app) stillLeft(kept state.App) []apply.Leaving {
 // Engine.mu held.
 func (e *Engine) tellLeft(a *app, s *fleet.AppStatus, sick string, look time.Duration) time.Duration {
 	still := a.stillLeft(a.kept)
+	a.left.only = a.extra == 0
 	s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, pruning, areLeaving(still), hintOf(still)
 	if a.left.err != nil {
 		s.Message, s.Hint = s.Message+"; it can't be told whether that is over: "+oneLine(a.left.err), hint(a.left.err)

@@ -100,6 +100,7 @@ func (e *Engine) publish(name fleet.AppName) {
 // has to be told anew if nothing moves; 0: never. Called with e.mu held.
 func (e *Engine) assess(name fleet.AppName, a *app) (fleet.AppStatus, time.Duration) {
 	k := a.kept
+	a.left.only = false
 	s := fleet.AppStatus{
 		Cluster: e.cfg.Cluster, Namespace: name.Namespace, App: name.Name, Path: k.Path, Source: a.from,
 		Revision: k.Revision, Digest: k.Digest, Objects: len(k.Items), Images: k.Images,

@@ -185,7 +185,7 @@ func (e *Engine) dependencies(v view) string {
 			return fmt.Sprintf("it depends on %s, which is not for this cluster", name)
 		case a == nil || a.looked != e.lookOf(w, name):
 			return fmt.Sprintf("it depends on %s, which was not looked at yet", name)
-		case a.status.Sync != fleet.Synced:
+		case a.status.Sync != fleet.Synced && !a.left.only: // what takes its time to go holds nothing up
 			return fmt.Sprintf("it depends on %s, which is %s", name, a.status.Sync)
 		case a.status.Health != fleet.Healthy && a.status.Health != fleet.Suspended:
 			return fmt.Sprintf("it depends on %s, which is %s", name, a.status.Health)
@@ -228,10 +228,10 @@ func (e *Engine) lookedAt(v view, before fleet.AppStatus) {
 		return
 	}
 	now := v.look()
-	if a.looked == now && a.status.Sync == before.Sync && a.status.Health == before.Health {
+	if a.looked == now && a.status.Sync == before.Sync && a.status.Health == before.Health && a.left.only == a.left.heard {
 		return
 	}
-	a.looked = now
+	a.looked, a.left.heard = now, a.left.only
 	for _, name := range e.world.dependents[v.name] {
 		e.work.Add(name)
 	}
