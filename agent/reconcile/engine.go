@@ -115,6 +115,7 @@ type app struct {
 	healNow  bool      // and so for no patience with what others changed
 	keys     string    // version of the keys it was last looked at with; "": it has none
 	pause    *pause
+	waited   *state.Wait // what it waited for before the restart; nil once it did something else
 	// suspended: it was so when it was last looked at.
 	suspended bool
 	pin       *pin                       // what it was last rolled back to
@@ -194,7 +195,7 @@ func (e *Engine) Load(ctx context.Context) error {
 
 func newApp(k state.App) *app {
 	return &app{
-		kept:  k,
+		kept: k, waited: k.Waits,
 		drift: map[fleet.ObjectRef]fleet.DriftSummary{},
 		look:  map[fleet.ObjectRef]bool{},
 		heals: map[fleet.ObjectRef]healing{},

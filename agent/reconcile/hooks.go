@@ -123,8 +123,8 @@ func (e *Engine) inOrder(ctx context.Context, kept *state.App, c change, delta i
 		return done, nil, nil
 	}
 	if last := hooks.Waves(c.hooks, hooks.PostSync, r.Install); len(last) > 0 && len(r.Unbegun(hooks.PostSync, last[0].Hooks)) > 0 {
-		if why := e.unwell(*kept, c.objects); why != "" {
-			return done, &pause{reason: waitsForWave, of: string(hooks.PostSync), message: "PostSync hooks come when all is well, and " + why, within: c.waveWithin}, nil
+		if why, unsure := e.unwell(*kept, c.objects); why != "" {
+			return done, &pause{reason: waitsForWave, of: string(hooks.PostSync), message: "PostSync hooks come when all is well, and " + why, within: c.waveWithin, unsure: unsure, look: lookIf(unsure)}, nil
 		}
 	}
 	waits, err = e.runHooks(ctx, kept, c, hooks.PostSync)

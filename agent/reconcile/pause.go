@@ -18,10 +18,13 @@ type pause struct {
 	asOf    time.Time     // when it was judged whether it takes too long; zero: it was not
 	within  time.Duration // after which it takes too long; 0: never
 	look    time.Duration // when to look again, whether a watch saw something or not; 0: no need
+	unsure  bool          // no watch had a look yet at what is waited for
 }
 
 // tooLong tells a pause that wants a person's look.
-func (p pause) tooLong(now time.Time) bool { return p.within > 0 && now.Sub(p.since) >= p.within }
+func (p pause) tooLong(now time.Time) bool {
+	return p.within > 0 && now.Sub(p.since) >= p.within && !p.unsure
+}
 
 // late is the reason of one that takes too long.
 func (p pause) late() string {
@@ -55,13 +58,21 @@ func (e *Engine) dated(kept *state.App, to fleet.Digest, p *pause) {
 	p.of += " " + string(to)
 	e.mu.Lock()
 	a := e.apps[kept.Name]
-	if w := kept.Waits; a.pause == nil && w != nil && w.For == p.what() {
+	if w := a.waited; a.pause == nil && w != nil && w.For == p.what() {
 		p.since = w.Since
 	} else {
 		p.since = a.since(*p, e.parts.Now().UTC())
 	}
 	e.mu.Unlock()
 	kept.Waits = &state.Wait{For: p.what(), Since: p.since}
+}
+
+// waitsOtherwise tells that an app's wait is not the one that is written down.
+func (e *Engine) waitsOtherwise(kept state.App) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was, now := e.apps[kept.Name].kept.Waits, kept.Waits
+	return was == nil || now == nil || was.For != now.For || !was.Since.Equal(now.Since)
 }
 
 // what tells one wait of an app from another.
@@ -83,7 +94,7 @@ func (e *Engine) pauseFor(name fleet.AppName, p pause, last *outcome) {
 	if p.since.IsZero() {
 		p.since = a.since(p, e.parts.Now())
 	}
-	a.problem, a.waiting, a.pause = nil, "", &p
+	a.problem, a.waiting, a.pause, a.waited = nil, "", &p, nil
 	if last != nil {
 		a.last = last
 	}

@@ -29,7 +29,7 @@ func (e *Engine) trouble(name fleet.AppName, p problem) {
 	if a.problem == nil || *a.problem != p {
 		e.parts.Record.Event(name, true, p.reason, p.message)
 	}
-	a.problem, a.waiting, a.pause = &p, "", nil
+	a.problem, a.waiting, a.pause, a.waited = &p, "", nil, nil
 }
 
 // wait notes that a plan waits, and for what.
@@ -37,7 +37,7 @@ func (e *Engine) wait(name fleet.AppName, p passage, last *outcome) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.pause, a.have, a.need = nil, p.message, nil, p.have, p.need
+	a.problem, a.waiting, a.pause, a.waited, a.have, a.need = nil, p.message, nil, nil, p.have, p.need
 	if last != nil {
 		a.last = last
 	}
@@ -49,7 +49,7 @@ func (e *Engine) settle(name fleet.AppName, extra int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.pause, a.last, a.extra, a.ends = nil, "", nil, nil, extra, nil
+	a.problem, a.waiting, a.pause, a.waited, a.last, a.extra, a.ends = nil, "", nil, nil, nil, extra, nil
 	a.stay(nil)
 	maps.DeleteFunc(a.drift, func(ref fleet.ObjectRef, _ fleet.DriftSummary) bool {
 		return !slices.ContainsFunc(a.kept.Items, func(it inventory.Item) bool { return it.Ref.Same(ref) })
@@ -64,7 +64,7 @@ func (e *Engine) clear(name fleet.AppName) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.apps[name]
-	a.problem, a.waiting, a.pause, a.last = nil, "", nil, nil
+	a.problem, a.waiting, a.pause, a.waited, a.last = nil, "", nil, nil, nil
 	a.stay(nil)
 }
 

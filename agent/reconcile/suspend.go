@@ -34,7 +34,7 @@ func (e *Engine) suspend(name fleet.AppName) {
 	if !a.suspended {
 		e.parts.Record.Event(name, false, reasonSuspended, e.whySuspended(name))
 	}
-	a.problem, a.waiting, a.pause, a.suspended = nil, "", nil, true
+	a.problem, a.waiting, a.pause, a.waited, a.suspended = nil, "", nil, nil, true
 }
 
 // whySuspended says who suspended an app. Called with e.mu held.

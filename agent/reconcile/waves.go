@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/hooks"
 	"github.com/capstan-gitops/capstan/agent/inventory"
@@ -61,17 +62,18 @@ func (e *Engine) inWaves(ctx context.Context, kept *state.App, c change, delta i
 		if i == len(steps)-1 {
 			break
 		}
-		if why := e.unwell(*kept, wave.Objects); why != "" {
+		if why, unsure := e.unwell(*kept, wave.Objects); why != "" {
 			message := fmt.Sprintf("wave %d comes after wave %d, in which %s", steps[i+1].Number, wave.Number, why)
-			return done, &pause{reason: waitsForWave, of: strconv.Itoa(wave.Number), message: message, within: c.waveWithin}, nil
+			return done, &pause{reason: waitsForWave, of: strconv.Itoa(wave.Number), message: message, within: c.waveWithin, unsure: unsure, look: lookIf(unsure)}, nil
 		}
 	}
 	return done, nil, nil
 }
 
 // unwell names the first object that what comes later has to wait for. What is
-// suspended is as somebody wants it.
-func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
+// suspended is as somebody wants it. It is not sure of an object of a kind that no
+// watch has listed yet, as after a restart.
+func (e *Engine) unwell(kept state.App, objects []unit.Object) (why string, unsure bool) {
 	items := make(map[fleet.ObjectRef]inventory.Item, len(kept.Items))
 	for _, it := range kept.Items {
 		items[versionless(it.Ref)] = it
@@ -88,14 +90,29 @@ func (e *Engine) unwell(kept state.App, objects []unit.Object) string {
 		switch {
 		case it.Foreign:
 		case !seen && e.parts.Eyes.Blind(o.Ref) != nil:
-			return fmt.Sprintf("%s can't be watched: %v", o.Ref, e.parts.Eyes.Blind(o.Ref))
+			return fmt.Sprintf("%s can't be watched: %v", o.Ref, e.parts.Eyes.Blind(o.Ref)), false
 		case !seen || sight.UID != it.UID || sight.Fingerprint != it.Fingerprint && !drifted:
-			return fmt.Sprintf("%s was not seen yet", o.Ref)
+			return fmt.Sprintf("%s was not seen yet", o.Ref), !e.listed(o.Ref)
 		case sight.Health != fleet.Healthy && sight.Health != fleet.Suspended:
-			return fmt.Sprintf("%s is %s: %s", o.Ref, sight.Health, sight.Message)
+			return fmt.Sprintf("%s is %s: %s", o.Ref, sight.Health, sight.Message), false
 		}
 	}
-	return ""
+	return "", false
+}
+
+// listed tells that a watch has listed an object's kind, since the start.
+func (e *Engine) listed(ref fleet.ObjectRef) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // it is asked, not waited for
+	return e.parts.Eyes.Synced(ctx, ref) == nil
+}
+
+// lookIf has an app looked at that waits for a list: it may not have what is waited for.
+func lookIf(unsure bool) time.Duration {
+	if unsure {
+		return removeLook
+	}
+	return 0
 }
 
 // stop notes that a change waits between two waves, and what of it runs: what is
@@ -106,7 +123,7 @@ func (e *Engine) stop(ctx context.Context, kept state.App, c change, done []unit
 		return err
 	}
 	done = slices.Concat(done, before)
-	if len(done) > 0 || !kept.Halfway {
+	if len(done) > 0 || !kept.Halfway || e.waitsOtherwise(kept) {
 		kept.Halfway = true
 		if err := keepApplied(&kept, done); err != nil {
 			return err
