@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/capstan-gitops/capstan/agent/unit"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
@@ -42,6 +43,9 @@ type Item struct {
 	// Remade: what UID names was gone, or is about to be deleted, and an object is made
 	// in its place. What has the name may be ours under another uid.
 	Remade bool `json:"remade,omitempty"`
+	// Pruned is when it was deleted by a change that did not wait for its end; zero: it
+	// was not.
+	Pruned time.Time `json:"pruned,omitzero"`
 }
 
 // HashOf identifies an object's wanted content.

@@ -41,19 +41,45 @@ func (e *Engine) leaveBehind(kept *state.App, gone []inventory.Item, still []app
 	}
 	going := make([]inventory.Item, len(still))
 	for i, l := range still {
-		going[i] = inventory.Item{Ref: l.Ref, UID: l.UID}
+		going[i] = inventory.Item{Ref: l.Ref, UID: l.UID, Pruned: e.parts.Now().UTC()}
+		for _, was := range kept.Left {
+			if was.UID == l.UID {
+				going[i].Pruned = prunedAt(*kept, was)
+			}
+		}
 	}
 	dropped(kept, going)
 	kept.Left = append(itemsWithout(kept.Left, going), going...)
-	if kept.LeftSince.IsZero() {
-		kept.LeftSince = e.parts.Now().UTC()
+	e.noteLeft(kept.Name, nil, still, nil, removeLook)
+}
+
+// prunedAt is when what left an app was pruned.
+func prunedAt(kept state.App, it inventory.Item) time.Time {
+	if it.Pruned.IsZero() {
+		return kept.LeftSince
 	}
-	e.noteLeft(kept.Name, nil, still, nil)
+	return it.Pruned
+}
+
+// leftRest is in what time what left an app takes too long to go; not above 0: it does.
+func (e *Engine) leftRest(kept state.App, it inventory.Item) time.Duration {
+	return waveWithin(kept) - e.parts.Now().Sub(prunedAt(kept, it))
+}
+
+// lateLook is how often it is looked whether what takes too long to go is gone.
+const lateLook = time.Minute
+
+// leftLook is how often it is looked whether what left an app is gone.
+func (e *Engine) leftLook(kept state.App) time.Duration {
+	if slices.ContainsFunc(kept.Left, func(it inventory.Item) bool { return e.leftRest(kept, it) > 0 }) {
+		return removeLook
+	}
+	return lateLook
 }
 
 // noteLeft remembers what holds what is going, for a status to tell, and has it looked
 // at again.
-func (e *Engine) noteLeft(name fleet.AppName, gone []inventory.Item, still []apply.Leaving, err error) {
+func (e *Engine) noteLeft(name fleet.AppName, gone []inventory.Item, still []apply.Leaving, err error, look time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := &e.apps[name].left
@@ -69,7 +95,7 @@ func (e *Engine) noteLeft(name fleet.AppName, gone []inventory.Item, still []app
 	}
 	l.asked, l.err = time.Now(), err
 	if len(l.items) > 0 || err != nil {
-		e.work.AddAfter(name, removeLook)
+		e.work.AddAfter(name, look)
 	}
 }
 
@@ -82,7 +108,7 @@ func (e *Engine) lookAtLeft(ctx context.Context, v *view) error {
 	}
 	// The app's account may have lost its rights with what went; looking takes none of the app's.
 	gone, still, err := e.parts.Cluster.As(v.name, "").StillThere(ctx, ask)
-	e.noteLeft(v.name, gone, still, err)
+	e.noteLeft(v.name, gone, still, err, e.leftLook(v.kept))
 	if len(gone) == 0 {
 		return nil
 	}
@@ -103,9 +129,10 @@ func (e *Engine) leftToAsk(kept state.App) []inventory.Item {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := &e.apps[kept.Name].left
-	due := time.Since(l.asked) >= removeLook
+	look, named := e.leftLook(kept), map[bool]int{}
+	due := time.Since(l.asked) >= look
 	var ask []inventory.Item
-	for i, it := range kept.Left {
+	for _, it := range kept.Left {
 		ref := versionless(it.Ref)
 		was, known := l.items[ref]
 		sight, seen := e.parts.Eyes.See(it.Ref)
@@ -115,12 +142,13 @@ func (e *Engine) leftToAsk(kept state.App) []inventory.Item {
 			was.missed = !seen
 			l.items[ref] = was
 		}
-		if i < fewNames || !seen || !known {
+		late := e.leftRest(kept, it) <= 0
+		if named[late]++; named[late] <= fewNames || !seen || !known {
 			ask = append(ask, it)
 		}
 	}
 	if !due {
-		e.work.AddAfter(kept.Name, removeLook-time.Since(l.asked)) // another may have come before its time
+		e.work.AddAfter(kept.Name, look-time.Since(l.asked)) // another may have come before its time
 		return nil
 	}
 	return ask
@@ -143,21 +171,30 @@ func (a *app) stillLeft(kept state.App) []apply.Leaving {
 // tellLeft puts into a status what was pruned and is not gone yet. Called with
 // Engine.mu held.
 func (e *Engine) tellLeft(a *app, s *fleet.AppStatus, sick string, look time.Duration) time.Duration {
-	still := a.stillLeft(a.kept)
 	a.left.only = a.extra == 0
-	s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, pruning, areLeaving(still), hintOf(still)
+	var late, young []apply.Leaving
+	for i, l := range a.stillLeft(a.kept) {
+		rest := e.leftRest(a.kept, a.kept.Left[i])
+		if look = sooner(look, max(rest, 0)); rest > 0 {
+			young = append(young, l)
+		} else {
+			late = append(late, l)
+		}
+	}
+	s.Sync, s.Reason, s.Message, s.Hint = fleet.OutOfSync, pruning, areLeaving(young), hintOf(slices.Concat(late, young))
+	if len(late) > 0 {
+		s.Reason, s.Message = pruneTimedOut, fmt.Sprintf("for more than %s: %s", waveWithin(a.kept), areLeaving(late))
+	}
+	if len(late) > 0 && len(young) > 0 {
+		s.Message += "; " + areLeaving(young)
+	}
 	if a.left.err != nil {
 		s.Message, s.Hint = s.Message+"; it can't be told whether that is over: "+oneLine(a.left.err), hint(a.left.err)
-	}
-	within := waveWithin(a.kept)
-	rest := within - e.parts.Now().Sub(a.kept.LeftSince)
-	if rest <= 0 {
-		s.Reason, s.Message = pruneTimedOut, fmt.Sprintf("for more than %s: %s", within, s.Message)
 	}
 	if sick != "" {
 		s.Message += "; " + sick
 	}
-	return sooner(look, max(rest, 0))
+	return look
 }
 
 // hintOf says what to do where objects do not go: of the first that something holds.

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,5 +79,79 @@ func TestAnAppOfWhichOnlyWhatLeftItIsThereIsNotBroughtBackBeforeTheRootIsRead(t 
 		}
 		s.push(map[string]string{"root": rootOf("web", "db")})
 		s.until("web", "wanted again", func(a fleet.AppStatus) bool { return a.Objects == 3 && s.cluster.there(configMap("a")) })
+	})
+}
+
+// What left a minute ago is not late because another thing is that left before it.
+func TestEachThingThatIsPrunedHasItsOwnTimeToGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "a", "b", "c", "old", "young")}, nil)
+		s.synced("web")
+		s.cluster.hold("old", true)
+		s.cluster.hold("young", true)
+		s.push(map[string]string{"web": configMaps("1", "a", "b", "c", "young")})
+		s.because("web", "Pruning")
+		time.Sleep(9 * time.Minute)
+		s.push(map[string]string{"web": configMaps("1", "a", "b", "c")})
+		s.eventually("both go", func() bool { return len(s.keptOf("web").Left) == 2 })
+		began := time.Now()
+		s.restart()
+		time.Sleep(2 * time.Minute)
+		got := s.because("web", "PruneTimedOut")
+		of := func(name string) string { return strings.Replace(slowLeaves, "slow", name, 1) }
+		if got.Message != "for more than 10m0s: "+of("old")+"; "+of("young") {
+			t.Errorf("got %q", got.Message)
+		}
+		s.cluster.hold("old", false)
+		s.cluster.remove(configMap("old"))
+		s.cluster.touch(configMap("old"))
+		s.because("web", "Pruning")
+		s.timesOut("web", "Pruning", "PruneTimedOut", began, 10*time.Minute)
+	})
+}
+
+func TestWhatAnOlderAgentNotedToBeGoingIsLateWhenItShouldBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := slowly(t, "")
+		s.because("web", "Pruning")
+		began := time.Now()
+		time.Sleep(6 * time.Minute)
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+		var kept map[string]any
+		if err := json.Unmarshal(s.memory.apps[app("web")], &kept); err != nil {
+			t.Fatal(err)
+		}
+		item := kept["left"].([]any)[0].(map[string]any)
+		kept["leftSince"] = item["pruned"]
+		delete(item, "pruned")
+		s.memory.apps[app("web")], _ = json.Marshal(kept) // it was decoded
+		s.start()
+		s.timesOut("web", "Pruning", "PruneTimedOut", began, 10*time.Minute)
+	})
+}
+
+// What is stuck may be so for days.
+func TestWhatIsStuckIsAskedAboutOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := slowly(t, "")
+		s.because("web", "Pruning")
+		s.cluster.mu.Lock()
+		s.cluster.blind["ConfigMap"] = true
+		s.cluster.mu.Unlock()
+		time.Sleep(15 * time.Minute)
+		synctest.Wait()
+		s.cluster.mu.Lock()
+		before := s.cluster.asked
+		s.cluster.mu.Unlock()
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		s.cluster.mu.Lock()
+		asked := s.cluster.asked - before
+		s.cluster.mu.Unlock()
+		if asked < 29 || asked > 31 {
+			t.Errorf("it was asked %d times in half an hour", asked)
+		}
 	})
 }

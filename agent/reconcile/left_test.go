@@ -155,7 +155,7 @@ func TestTheEndOfWhatNoWatchSeesIsFoundOut(t *testing.T) {
 		s.because("web", "PruneTimedOut")
 		s.cluster.hold("slow", false)
 		s.cluster.remove(configMap("slow"))
-		time.Sleep(6 * time.Second)
+		time.Sleep(61 * time.Second)
 		synctest.Wait()
 		if n := len(s.keptOf("web").Left); n > 0 || s.cluster.asked > 3 {
 			t.Errorf("%d are left, after %d questions", n, s.cluster.asked)

@@ -49,8 +49,9 @@ type App struct {
 	Run  *hooks.Run       `json:"run,omitempty"` // of the last change that had hooks; nil: none had
 
 	// Left are objects that were pruned by a change which is done, and take their time
-	// to go: by the uids they have, the oldest since LeftSince. They are the app's until
-	// they are gone, and are neither healed nor counted.
+	// to go: by the uids they have. They are the app's until they are gone, and are
+	// neither healed nor counted. LeftSince is when the oldest was pruned of those that
+	// an older agent noted, which have no date of their own.
 	Left      []inventory.Item `json:"left,omitempty"`
 	LeftSince time.Time        `json:"leftSince,omitzero"`
 
