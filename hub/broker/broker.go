@@ -78,6 +78,7 @@ type Broker struct {
 	cfg      Config
 	instance string
 	keys     atomic.Pointer[keyring]
+	keysWere keysState // when they were read at the start
 	claims   *claims
 	resolver *server.MemAccResolver
 	server   *server.Server
@@ -145,6 +146,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 		return nil, err
 	}
 	b.keys.Store(keys)
+	b.keysWere = keysState{b.keysFiles(), b.keysEnded(b.cfg.Now())}
 	if b.revoked, err = readRevocations(b.revokedPath()); err != nil {
 		return nil, err
 	}
@@ -248,8 +250,7 @@ func (b *Broker) Serve(desk Desk) error {
 		return err
 	}
 	b.serving.Store(true)
-	stamp := b.keysStamp()
-	b.workers.Go(func() { b.watchKeys(stamp) })
+	b.workers.Go(func() { b.watchKeys(b.keysWere) })
 	if b.cfg.external() {
 		b.cfg.Log.Info("answering agents", "servers", b.cfg.Servers)
 		return b.Affirm(b.ctx)

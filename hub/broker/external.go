@@ -63,11 +63,13 @@ func (b *Broker) openExternal() (err error) {
 	if b.instance, err = openInstance(filepath.Join(b.cfg.Keys, "instance")); err != nil {
 		return err
 	}
+	files := b.keysFiles()
 	keys, err := readKeyring(b.cfg.Keys)
 	if err != nil {
 		return err
 	}
 	b.keys.Store(keys)
+	b.keysWere = keysState{files, b.keysEnded(b.cfg.Now())}
 	b.revoked = revocations{}
 	if b.claims, err = newClaims(b.ring(), b.revoked, b.hubFrom(), b.cfg.Now()); err != nil {
 		return err

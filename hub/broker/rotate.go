@@ -115,23 +115,36 @@ func (b *Broker) keysDir() string {
 	return filepath.Join(b.cfg.Dir, "keys")
 }
 
-// keysStamp changes when the keys do, and when the time of a retired one is up.
-func (b *Broker) keysStamp() string {
+// keysState is what the keys that count were read from.
+type keysState struct {
+	files string // changes when the files do
+	ended int    // retired keys whose time was up
+}
+
+func (b *Broker) keysFiles() string {
 	var out strings.Builder
 	for _, name := range []string{agentRoleFile, joinRoleFile, opsRoleFile, retiredFile, opsRevokedFile} {
 		if info, err := os.Stat(filepath.Join(b.keysDir(), name)); err == nil {
 			fmt.Fprintf(&out, "%s %d %d\n", name, info.ModTime().UnixNano(), info.Size())
 		}
 	}
-	for _, r := range b.ring().retired {
-		fmt.Fprintln(&out, r.Key, b.cfg.Now().After(r.Until))
-	}
 	return out.String()
+}
+
+// keysEnded counts the retired keys whose time was up at a moment.
+func (b *Broker) keysEnded(at time.Time) int {
+	n := 0
+	for _, r := range b.ring().retired {
+		if at.After(r.Until) {
+			n++
+		}
+	}
+	return n
 }
 
 // watchKeys takes keys that were changed, and lets retired ones go, until the
 // broker is closed.
-func (b *Broker) watchKeys(stamp string) {
+func (b *Broker) watchKeys(was keysState) {
 	t := time.NewTicker(keysEvery)
 	defer t.Stop()
 	for {
@@ -140,7 +153,9 @@ func (b *Broker) watchKeys(stamp string) {
 			return
 		case <-t.C:
 		}
-		if b.keysStamp() == stamp {
+		// Looked at before they are taken: what changes meanwhile is another change.
+		at, files := b.cfg.Now(), b.keysFiles()
+		if was == (keysState{files, b.keysEnded(at)}) {
 			continue
 		}
 		if err := b.takeKeys(); err != nil {
@@ -148,7 +163,7 @@ func (b *Broker) watchKeys(stamp string) {
 		} else {
 			b.cfg.Log.Info("the keys that sign credentials, or what is revoked, have changed", "retired", len(b.ring().retired))
 		}
-		stamp = b.keysStamp()
+		was = keysState{files, b.keysEnded(at)}
 	}
 }
 
