@@ -1,12 +1,17 @@
 package reconcile_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/capstan-gitops/capstan/agent/apply"
+	"github.com/capstan-gitops/capstan/agent/inventory"
+	"github.com/capstan-gitops/capstan/agent/reconcile"
 	"github.com/capstan-gitops/capstan/pkg/fleet"
 )
 
@@ -153,5 +158,41 @@ func TestWhatIsStuckIsAskedAboutOnceAMinute(t *testing.T) {
 		if asked < 29 || asked > 31 {
 			t.Errorf("it was asked %d times in half an hour", asked)
 		}
+	})
+}
+
+type askedToGo struct {
+	reconcile.Cluster
+	times *atomic.Int64
+}
+
+func (a askedToGo) Remove(ctx context.Context, name fleet.AppName, items []inventory.Item) ([]inventory.Item, []apply.Leaving, error) {
+	a.times.Add(1)
+	return a.Cluster.Remove(ctx, name, items)
+}
+
+func TestWhatKeepsAnAppFromGoingIsAskedAboutOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a", "slow"), "db": configMaps("1", "db")}, nil)
+		times := &atomic.Int64{}
+		s.again(func(p *reconcile.Parts) {
+			p.Cluster = wrapped{p.Cluster, func(c reconcile.Cluster) reconcile.Cluster { return askedToGo{c, times} }}
+		})
+		s.synced("web")
+		s.cluster.hold("slow", true)
+		s.push(map[string]string{"root": rootOf("db")})
+		s.because("web", "Removing")
+		time.Sleep(15 * time.Minute)
+		synctest.Wait()
+		before := times.Load()
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if n := times.Load() - before; n < 29 || n > 31 {
+			t.Errorf("it was asked to go %d times in half an hour", n)
+		}
+		s.cluster.hold("slow", false)
+		s.cluster.remove(configMap("slow"))
+		s.cluster.touch(configMap("slow"))
+		s.gone("web")
 	})
 }

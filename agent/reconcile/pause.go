@@ -98,11 +98,14 @@ func (e *Engine) pauseFor(name fleet.AppName, p pause, last *outcome) {
 	if last != nil {
 		a.last = last
 	}
-	if p.look > 0 {
-		e.work.AddAfter(name, p.look)
-	}
 	if p.asOf.IsZero() {
 		p.asOf = e.parts.Now()
+	}
+	if p.tooLong(p.asOf) && p.look > 0 {
+		p.look = max(p.look, lateLook) // what is stuck may be so for days
+	}
+	if p.look > 0 {
+		e.work.AddAfter(name, p.look)
 	}
 	if left := p.within - p.asOf.Sub(p.since); p.within > 0 && left > 0 {
 		e.work.AddAfter(name, left) // to say that it takes too long
