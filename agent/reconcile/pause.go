@@ -72,7 +72,10 @@ func (e *Engine) waitsOtherwise(kept state.App) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	was, now := e.apps[kept.Name].kept.Waits, kept.Waits
-	return was == nil || now == nil || was.For != now.For || !was.Since.Equal(now.Since)
+	if was == nil || now == nil {
+		return was != now
+	}
+	return was.For != now.For || !was.Since.Equal(now.Since)
 }
 
 // what tells one wait of an app from another.

@@ -101,3 +101,24 @@ func TestWhatNoWatchCouldSeeYetIsNotLate(t *testing.T) {
 		}
 	})
 }
+
+func TestAHookThatIsWaitedForCostsNoWrites(t *testing.T) {
+	s := newSpoke(t, map[string]string{"root": ""}, nil)
+	s.cluster.ills("slow")
+	s.push(map[string]string{"root": rootOf("web"), "web": docs(hookOf("slow", "1", preSync), configMaps("1", "a"))})
+	s.because("web", "WaitsForHook")
+	look := func() {
+		before := s.sources.askedFor("web")
+		s.engine.AppSeen(app("web"))
+		s.eventually("looked at", func() bool { return s.sources.askedFor("web") > before })
+	}
+	look()
+	writes := s.memory.count("web")
+	for range 5 {
+		look()
+	}
+	s.because("web", "WaitsForHook")
+	if n := writes(); n > 0 {
+		t.Errorf("it took %d writes", n)
+	}
+}
