@@ -31,6 +31,7 @@ func TestWhatWasBeingTakenOffBeforeACrashIsNotBroughtBackBeforeTheRootIsRead(t *
 	s := newSpoke(t, map[string]string{"root": rootOf("web", "db"), "web": configMaps("1", "a", "b"), "db": configMaps("1", "db")}, nil)
 	s.synced("web")
 	s.synced("db")
+	s.synced("root") // so that both are among what was applied last
 	s.cluster.hold("a", true)
 	s.push(map[string]string{"root": rootOf("db")})
 	s.because("web", "Removing")
@@ -53,9 +54,11 @@ func TestWhatWasBeingTakenOffBeforeACrashIsNotBroughtBackBeforeTheRootIsRead(t *
 		}
 	}
 	s.repo.mu.Lock()
+	fetch := sync.OnceFunc(s.repo.mu.Unlock)
+	t.Cleanup(fetch)
 	s.start()
 	s.eventually("wanted as before", func() bool { return s.sources.askedFor("web") > 0 })
-	s.repo.mu.Unlock()
+	fetch()
 	<-begun
 	s.lookedAt("web", configMap("a"))
 	if got := s.cluster.requests(); got != before {
