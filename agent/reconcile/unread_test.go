@@ -19,6 +19,24 @@ func (s *spoke) lookedAt(name string, ref fleet.ObjectRef) {
 	}
 }
 
+// holdRoot has renders of the root wait until goOn is called. begun is closed when the
+// first of them does.
+func (s *spoke) holdRoot() (begun <-chan struct{}, goOn func()) {
+	s.t.Helper()
+	began, read := make(chan struct{}), make(chan struct{})
+	begins, goOn := sync.OnceFunc(func() { close(began) }), sync.OnceFunc(func() { close(read) })
+	s.t.Cleanup(goOn)
+	s.repo.mu.Lock()
+	defer s.repo.mu.Unlock()
+	s.repo.onRender = func(path string) {
+		if path == "root" {
+			begins()
+			<-read
+		}
+	}
+	return began, goOn
+}
+
 func (s *sources) askedFor(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,18 +59,8 @@ func TestWhatWasBeingTakenOffBeforeACrashIsNotBroughtBackBeforeTheRootIsRead(t *
 	s.cluster.mu.Lock()
 	s.cluster.objects[key(configMap("b"))] = live{uid: "somebody's", content: configMapOf("somebody else"), app: app("web")}
 	s.cluster.mu.Unlock()
-	before, begun, read := s.cluster.requests(), make(chan struct{}, 1), make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(read) })
-	t.Cleanup(goOn)
-	s.repo.onRender = func(path string) {
-		if path == "root" {
-			select {
-			case begun <- struct{}{}:
-			default:
-			}
-			<-read
-		}
-	}
+	before := s.cluster.requests()
+	begun, goOn := s.holdRoot()
 	s.repo.mu.Lock()
 	fetch := sync.OnceFunc(s.repo.mu.Unlock)
 	t.Cleanup(fetch)
@@ -78,17 +86,7 @@ func TestWhatWasBeingTakenOffBeforeACrashIsNotBroughtBackBeforeTheRootIsRead(t *
 func TestWhatACommitBringsWaitsForTheRootToBeReadAtIt(t *testing.T) {
 	s := newSpoke(t, map[string]string{"root": rootOf("web"), "web": configMaps("1", "web")}, nil)
 	s.synced("web")
-	begun, read := make(chan struct{}), make(chan struct{})
-	begins, goOn := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(read) })
-	t.Cleanup(goOn)
-	s.repo.mu.Lock()
-	s.repo.onRender = func(path string) {
-		if path == "root" {
-			begins()
-			<-read
-		}
-	}
-	s.repo.mu.Unlock()
+	begun, goOn := s.holdRoot()
 	s.push(map[string]string{
 		"root": strings.Replace(rootOf("web"), "path: web", "path: next", 1), "web": configMaps("2", "web"), "next": configMaps("3", "web"),
 	})
@@ -139,17 +137,7 @@ func TestWhoAsksForATryWhileTheRootIsReadGetsIt(t *testing.T) {
 	s.push(map[string]string{"root": rootOf("web"), "web": docs(hookOf("job", "1", preSync), configMaps("1", "a"))})
 	s.because("web", "HookFailed")
 	tries := len(s.cluster.makings("job"))
-	begun, read := make(chan struct{}), make(chan struct{})
-	begins, goOn := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(read) })
-	t.Cleanup(goOn)
-	s.repo.mu.Lock()
-	s.repo.onRender = func(path string) {
-		if path == "root" {
-			begins()
-			<-read
-		}
-	}
-	s.repo.mu.Unlock()
+	begun, goOn := s.holdRoot()
 	s.push(map[string]string{"root": docs(rootOf("web"), configMaps("1", "shared"))})
 	<-begun
 	if err := s.engine.TakeIntent(t.Context(), fleet.Intent{Instance: "h", Revision: 1, Syncs: []fleet.SyncRequest{{ID: "1", App: app("web")}}}); err != nil {
